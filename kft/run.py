@@ -1,0 +1,277 @@
+"""The Run: the directory a fit writes, and what can be asked of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from kft.errors import RunError
+from kft.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kft.data.store import Store
+    from kft.tasks.task import Task
+
+RECIPE, LABELS, METRICS, MANIFEST, PRESET, REPORT = (
+    "recipe.json",
+    "labels.json",
+    "metrics.json",
+    "manifest.json",
+    "preset",
+    "report.html",
+)
+
+
+class Run:
+    """A finished fit. Open one with `kft.load(path)`.
+
+    Attributes:
+        path: Its directory.
+    """
+
+    def __init__(self, path: Path, task: Task | None = None, vocabulary: dict[str, Any] | None = None):
+        self.path = path
+        if task is not None and vocabulary is not None:  # a fit that has just been trained has no manifest yet
+            self.task, self.vocabulary = task, vocabulary
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The knobs it was made with."""
+        return Recipe.read(self.path / RECIPE)
+
+    @cached_property
+    def vocabulary(self) -> dict[str, Any]:
+        """What the training targets taught: class names, or mean and deviation."""
+        return read_json(self.path / LABELS)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Versions, seeds, data fingerprints, decisions, and the sha256 of every file."""
+        return read_json(self.path / MANIFEST)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics of each part, and `train_s`, `examples_per_s`, `peak_memory_mb`."""
+        return read_json(self.path / METRICS)
+
+    @cached_property
+    def task(self) -> Task:
+        """What its columns mean."""
+        from kft import tasks
+
+        return tasks.find(self.manifest["task"])
+
+    @cached_property
+    def model(self) -> Any:
+        """The fine-tuned KerasHub task model, in float32."""
+        from kft.models import heads
+
+        return heads.open_task(str(self.path / PRESET))
+
+    @cached_property
+    def _network(self) -> Any:
+        import keras
+
+        return keras.Model(self.model.input, self.model.output)
+
+    @cached_property
+    def _encoder(self) -> Any:
+        from kft.text.tokens import Encoder
+
+        return Encoder(self.model.preprocessor, len(self.text_columns), self.task.features)
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The canonical names of the text columns it was trained on."""
+        return [name for name in self.task.text_columns if name in self.manifest["columns"]]
+
+    def predict(self, rows: Any, *, batch_size: int = 64) -> list[dict[str, Any]]:
+        """Answers to new rows, one dict each, in the order of the rows.
+
+        Args:
+            rows: A string, or a list of strings, tuples of two strings, dicts, or any table that `kft.fit` takes.
+            batch_size: Rows in one forward pass.
+
+        Returns:
+            For classify `{"label", "score", "scores"}`, for regress `{"value"}`.
+
+        Raises:
+            DataError: A row without its text, or a missing column.
+        """
+        from kft import dataset
+        from kft.tasks import task
+
+        if isinstance(rows, list | tuple) and not rows:
+            return []
+        table = dataset.unlabelled(rows, self.task, self.manifest["columns"])
+        return task.rows(self.answers(self._encoded(table), batch_size), self.vocabulary)
+
+    def evaluate(self, data: Any, *, batch_size: int = 64) -> dict[str, Any]:
+        """Metrics of its answers to labelled rows, over the whole set.
+
+        Args:
+            data: Rows in any form that `kft.fit` takes, with the columns it was trained on.
+            batch_size: Rows in one forward pass.
+
+        Raises:
+            DataError: Anything that is wrong with the rows; a label that training never saw.
+        """
+        from kft import dataset
+
+        table = dataset.labelled(data, self.task, self.manifest["columns"])
+        if "labels" in self.vocabulary:
+            from kft.data import clean
+
+            clean.check_known(table, self.vocabulary["labels"], "evaluation")
+        found = self.answers(self._encoded(table), batch_size)
+        return self.task.score(found, self.task.targets(table, self.vocabulary), self.vocabulary)
+
+    def export(self, path: str | Path | None = None) -> Path:
+        """Writes the next version of a string-in SavedModel for TensorFlow Serving.
+
+        Args:
+            path: The model's folder. Default: `saved_models/<name of the run directory>`.
+
+        Returns:
+            The version directory, `<path>/<version>`.
+
+        Raises:
+            ExportError: The reloaded model does not answer as `predict` does; nothing is left behind then.
+        """
+        from kft.export import saved_model
+
+        return saved_model.export(self, Path(path) if path else Path("saved_models", self.path.resolve().name))
+
+    def answers(self, store: Store, batch_size: int = 64) -> dict[str, np.ndarray]:
+        """The task's answers to tokenised rows, as arrays in row order."""
+        from kft.training import devices, loop
+
+        outputs = loop.outputs(self._network, store, devices.choose("none", "float32"), batch_size)
+        return {name: value.numpy() for name, value in self.task.answers(outputs, self.vocabulary).items()}
+
+    def _encoded(self, table: Any) -> Store:
+        """Tokens of a table; more than a slice of rows goes by way of the disk."""
+        from kft.data import store, tokenise
+
+        columns = [table.rows[name] for name in self.text_columns]
+        if len(table) > store.SLICE_ROWS:
+            return tokenise.tokenise(
+                table, self.text_columns, self._encoder, tokenise.fingerprint(self.model.preprocessor)
+            )
+        features, lengths = self._encoder(next(store.sliced(columns, len(table))))
+        return store.in_memory(features, lengths, self._encoder)
+
+
+def load(path: str | Path) -> Run:
+    """Opens a finished run.
+
+    Raises:
+        RunError: No run is there, it never finished, or a file of it is damaged.
+    """
+    from kft.training import checkpoints
+
+    path = Path(path)
+    if not (path / RECIPE).is_file():
+        raise RunError(f"{path}: no run is here (no {RECIPE}). Expected a directory that kft.fit has written.")
+    run = Run(path)
+    if not run.manifest.get("finished"):
+        raise RunError(f"{path}: this fit has not finished. Go on with: kft fit --resume {path}")
+    for name, digest in run.manifest["sha256"].items():
+        if not (path / name).is_file():
+            raise RunError(f"{path / name}: missing; the run is damaged. Restore the file or fit again.")
+        if checkpoints.sha256(path / name) != digest:
+            raise RunError(
+                f"{path / name}: its sha256 is not the recorded one; damaged on disk. Restore it or fit again."
+            )
+    return run
+
+
+@contextlib.contextmanager
+def claim(path: Path, *, resume: bool = False) -> Iterator[Path]:
+    """Takes a run directory for one fit: made if need be, locked, and removed again if nothing was written.
+
+    Raises:
+        RunError: It holds a run or other files already, another fit is at work in it, or it cannot be written.
+    """
+    if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if (path / RECIPE).is_file():
+            raise RunError(f"{path} already holds a run. Choose another --out, or go on with --resume {path}.")
+        raise RunError(f"{path} exists and is not empty. Choose another --out.")
+    if resume and not (path / RECIPE).is_file():
+        raise RunError(f"{path}: no run to resume is here (no {RECIPE}).")
+    is_new = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunError(f"{path}: another fit is at work here. Wait for it, or choose another --out.") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}. Choose another --out.") from None
+    try:
+        yield path
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            (path / ".lock").unlink()
+        if is_new and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def free_name(stem: str, root: Path = Path("runs")) -> Path:
+    """The first `runs/<stem>-<number>` that does not exist."""
+    number = 1
+    while (root / f"{stem}-{number}").exists():
+        number += 1
+    return root / f"{stem}-{number}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: missing or damaged ({error}).") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON under another name and renames it, so the file is whole or as it was."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def finish(path: Path, manifest: dict[str, Any]) -> None:
+    """Marks a run as finished, with the sha256 of every file a loaded run reads. Its checkpoints have served."""
+    from kft.training import checkpoints
+
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    kept = [p for p in sorted(path.rglob("*")) if p.is_file() and "tensorboard" not in p.parts]
+    names = [str(p.relative_to(path)) for p in kept if p.name not in (MANIFEST, ".lock")]
+    sums = {name: checkpoints.sha256(path / name) for name in names}
+    write_json(path / MANIFEST, {**manifest, "finished": True, "sha256": sums})
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in megabytes."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,0 +1,58 @@
+"""The tasks kft knows. Adding one is a file beside this one and a line in `TASKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kft.data import columns
+from kft.data.table import Table
+from kft.errors import RecipeError, did_you_mean
+from kft.tasks.classify import CLASSIFY
+from kft.tasks.regress import REGRESS
+from kft.tasks.task import Task
+
+TASKS: dict[str, Task] = {
+    "classify": CLASSIFY,
+    "regress": REGRESS,
+}
+
+MANY_VALUES = 20
+
+
+def find(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        RecipeError: No task is called so.
+    """
+    if name not in TASKS:
+        raise RecipeError(f"unknown task {name!r}.{did_you_mean(name, TASKS)} Expected auto, {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
+def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
+    """Reads the task off the label column: fractions, or more than 20 different numbers, are regressed.
+
+    Returns:
+        The task and a sentence that says what was decided and why.
+    """
+    chosen = columns.choose(table, CLASSIFY.columns, given)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = table.rows[chosen["label"]]
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        stripped = pc.utf8_trim_whitespace(values.drop_null())
+        is_number = pc.all(pc.match_substring_regex(stripped, r"^[-+]?\d+(\.\d+)?([eE][-+]?\d+)?$")).as_py()
+        if not is_number:
+            return CLASSIFY, f"classify, because {chosen['label']!r} holds text"
+        values = pc.cast(stripped, pa.float64())
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        return CLASSIFY, f"classify, because {chosen['label']!r} holds {values.type}"
+    numbers = pc.drop_null(pc.cast(values, pa.float64()))
+    has_fractions = bool(pc.any(pc.not_equal(numbers, pc.floor(numbers))).as_py())
+    num_different = len(pc.unique(numbers))
+    if has_fractions or num_different > MANY_VALUES:
+        kind = "fractions" if has_fractions else f"{num_different} different numbers"
+        return REGRESS, f"regress, because {chosen['label']!r} holds {kind}"
+    return CLASSIFY, f"classify, because {chosen['label']!r} holds {num_different} different whole numbers"

@@ -1,0 +1,133 @@
+"""Single-label classification of one text, or of a pair (paraphrase, entailment)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kft.data import clean
+from kft.data.columns import Column
+from kft.data.table import Table
+from kft.errors import RecipeError, did_you_mean
+from kft.evaluation import metrics
+from kft.models import heads
+from kft.models.presets import Preset
+from kft.recipe import Recipe
+from kft.tasks.task import Task, Vocabulary
+from kft.text import decode, tokens
+
+TEXT_GUESSES = (
+    "text",
+    "sentence",
+    "sentence1",
+    "content",
+    "message",
+    "review",
+    "premise",
+    "question1",
+    "query",
+    "#1 string",
+)
+PAIR_GUESSES = ("text_pair", "sentence2", "hypothesis", "question2", "#2 string")
+LABEL_GUESSES = ("label", "labels", "class", "category", "target", "sentiment", "topic", "intent", "quality")
+
+
+def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+    """The class names of train in a stable order; refuses what no classifier can learn from."""
+    names = clean.label_names(parts["train"])
+    clean.check_labels(parts["train"], {name: part for name, part in parts.items() if name != "train"}, names)
+    learnt: Vocabulary = {"labels": names}
+    if recipe.class_weights is not None:
+        learnt["class_weights"] = _class_weights(recipe.class_weights, targets(parts["train"], learnt), names)
+    return learnt
+
+
+def _class_weights(asked: str | dict[str, float], ids: np.ndarray, names: list[str]) -> list[float]:
+    if isinstance(asked, str):
+        counts = np.bincount(ids, minlength=len(names))
+        return (len(ids) / (len(names) * counts)).tolist()
+    unknown = [name for name in asked if name not in names]
+    if unknown or set(asked) != set(names) or min(asked.values()) < 0:
+        hint = did_you_mean(unknown[0], names) if unknown else ""
+        raise RecipeError(f"class_weights: found {asked}, expected one weight >= 0 for each of {names}.{hint}")
+    return [float(asked[name]) for name in names]
+
+
+def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
+    """Class ids `(rows,)` int32."""
+    ids = {name: i for i, name in enumerate(vocabulary["labels"])}
+    return np.array([ids[label] for label in table.texts("label")], np.int32)
+
+
+def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+    """A classifier with one logit for each class."""
+    return heads.sequence_model(preset, len(vocabulary["labels"]), **settings)
+
+
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of logits against class ids, with smoothing and class weights.
+
+    Averaged over the rows by weight: a class of weight 2 counts as two rows would.
+
+    Args:
+        label_smoothing: Share of each target spread evenly over all classes.
+        class_weights: One number for each class, or None.
+
+    Reference:
+        Szegedy et al., 2016, sec. 7, https://arxiv.org/abs/1512.00567
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: list[float] | None = None):
+        super().__init__(name="crossentropy", reduction="mean_with_sample_weight")
+        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        if self.class_weights is not None:
+            weights = ops.take(ops.convert_to_tensor(self.class_weights, "float32"), ops.cast(y_true, "int32"))
+            sample_weight = weights if sample_weight is None else weights * ops.cast(sample_weight, "float32")
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        logits = ops.cast(y_pred, "float32")  # (batch, classes)
+        log_probs = ops.log_softmax(logits, axis=-1)
+        targets = ops.one_hot(ops.cast(y_true, "int32"), logits.shape[-1])
+        targets = targets * (1.0 - self.label_smoothing) + self.label_smoothing / logits.shape[-1]
+        return -ops.sum(targets * log_probs, axis=-1)
+
+
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> SmoothedCrossentropy:
+    """Cross-entropy as the recipe asks for it."""
+    return SmoothedCrossentropy(recipe.label_smoothing, vocabulary.get("class_weights"))
+
+
+def answers(outputs: Any, vocabulary: Vocabulary) -> dict[str, Any]:
+    """`label`, `score` and `scores` of each row."""
+    return decode.classes(outputs, vocabulary["labels"])
+
+
+def score(found: dict[str, np.ndarray], ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Accuracy, F1, MCC and the rest over all rows."""
+    return metrics.classification(found["scores"], ids, vocabulary["labels"])
+
+
+CLASSIFY = Task(
+    name="classify",
+    columns=(
+        Column("text", "text", guesses=TEXT_GUESSES),
+        Column("text_pair", "text", required=False, guesses=PAIR_GUESSES),
+        Column("label", "label", guesses=LABEL_GUESSES),
+    ),
+    vocabulary=vocabulary,
+    targets=targets,
+    features=tokens.encode,
+    head=head,
+    loss=loss,
+    answers=answers,
+    score=score,
+    best_by="accuracy",
+    served_as="classify",
+)

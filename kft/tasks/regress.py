@@ -1,0 +1,97 @@
+"""Regression: a number for one text, or for a pair (similarity).
+
+The model learns standard scores, so that one learning rate suits ratings from 1 to 5 and prices in thousands alike;
+answers are back in the unit of the training targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kft.data.columns import Column
+from kft.data.table import Table
+from kft.errors import DataError, RecipeError
+from kft.evaluation import metrics
+from kft.models import heads
+from kft.models.presets import Preset
+from kft.recipe import Recipe
+from kft.tasks.classify import PAIR_GUESSES, TEXT_GUESSES
+from kft.tasks.task import Task, Vocabulary
+from kft.text import decode, tokens
+
+NUMBER_GUESSES = ("label", "score", "value", "rating", "target", "stars", "similarity", "urgency", "price")
+
+
+def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+    """Mean and standard deviation of train's numbers."""
+    for knob in ("label_smoothing", "class_weights"):
+        if getattr(recipe, knob):
+            raise RecipeError(f"{knob} is for classes; task regress has none. Leave it out.")
+    numbers = parts["train"].rows["label"].to_numpy().astype(np.float64)
+    deviation = float(numbers.std())
+    if deviation == 0:
+        raise DataError(
+            f"{parts['train'].source}: all {len(numbers)} targets are {numbers[0]:g}; expected different numbers."
+        )
+    return {"mean": float(numbers.mean()), "deviation": deviation}
+
+
+def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
+    """Numbers in the user's unit `(rows,)` float32."""
+    return table.rows["label"].to_numpy().astype(np.float32)
+
+
+def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+    """A model with a single output."""
+    return heads.sequence_model(preset, 1, **settings)
+
+
+class StandardSquaredError(keras.losses.Loss):
+    """Squared error in standard deviations of the training targets: 1 is what answering the mean costs."""
+
+    def __init__(self, mean: float, deviation: float):
+        super().__init__(name="squared_error", reduction="mean_with_sample_weight")
+        self.mean, self.deviation = mean, deviation
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        standard = (ops.cast(y_true, "float32") - self.mean) / self.deviation
+        return ops.square(ops.cast(y_pred, "float32")[:, 0] - standard)
+
+
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> StandardSquaredError:
+    """Squared error on standard scores."""
+    return StandardSquaredError(vocabulary["mean"], vocabulary["deviation"])
+
+
+def answers(outputs: Any, vocabulary: Vocabulary) -> dict[str, Any]:
+    """`value` of each row, in the unit of the training targets."""
+    return decode.values(outputs, vocabulary["mean"], vocabulary["deviation"])
+
+
+def score(found: dict[str, np.ndarray], numbers: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Pearson, Spearman, MAE and RMSE over all rows."""
+    return metrics.regression(found["value"], numbers)
+
+
+REGRESS = Task(
+    name="regress",
+    columns=(
+        Column("text", "text", guesses=TEXT_GUESSES),
+        Column("text_pair", "text", required=False, guesses=PAIR_GUESSES),
+        Column("label", "number", guesses=NUMBER_GUESSES),
+    ),
+    vocabulary=vocabulary,
+    targets=targets,
+    features=tokens.encode,
+    head=head,
+    loss=loss,
+    answers=answers,
+    score=score,
+    best_by="pearson",
+    served_as="regress",
+)

@@ -1,0 +1,161 @@
+"""Texts to padded token features, in TensorFlow graph code.
+
+KerasHub preprocessors may take a Python path outside `tf.function` whose ids can differ (BPE), so everything here
+runs inside one: training and the exported model then share a single path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras_hub
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  (registers the ops that tokenizers use)
+from keras import saving
+
+MASK = "padding_mask"
+
+
+def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Token features of a batch, padded to its longest row. Graph code.
+
+    Args:
+        preprocessor: A KerasHub preprocessor of a text task; its `sequence_length` is the cut.
+        texts: One `(batch,)` string tensor for each text column. NUL characters are dropped, since a leading one
+            empties the text in WordPiece.
+
+    Returns:
+        Features by the backbone's input names, each `(batch, tokens)`. A backbone without a padding mask (FNet) sees
+        its padding, so its rows keep the full `sequence_length`.
+    """
+    texts = tuple(tf.strings.regex_replace(text, "\\x00", "") for text in texts)
+    features = pack(preprocessor, texts)
+    mask = next((value for name, value in features.items() if name.endswith(MASK)), None)
+    if mask is None:
+        return features
+    longest = tf.maximum(tf.reduce_max(row_lengths(mask)), 1)
+    return {name: value[:, :longest] for name, value in features.items()}
+
+
+def pack(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The preprocessor's features, padded to its `sequence_length`. Graph code."""
+    # Without the explicit y a tuple of two texts would be taken for (text, label).
+    return preprocessor(tuple(texts) if len(texts) > 1 else texts[0], y=None)
+
+
+def row_lengths(mask: tf.Tensor) -> tf.Tensor:
+    """Tokens in each row of a right-padded `(batch, tokens)` mask: `(batch,)` int32."""
+    return tf.reduce_sum(tf.cast(mask, tf.int32), axis=-1)
+
+
+class Encoder:
+    """A task's `features` for a known preprocessor as a traced function from lists of strings to ragged NumPy rows.
+
+    Attributes:
+        pad_values: For each feature, the value its padding holds. Empty for a backbone without a padding mask.
+        max_length: The longest row in tokens.
+    """
+
+    def __init__(self, preprocessor: Any, num_texts: int, features: Callable[..., Any] = encode):
+        self._graph = tf.function(
+            lambda *texts: features(preprocessor, texts),
+            input_signature=[tf.TensorSpec((None,), tf.string)] * num_texts,
+        )
+        self.max_length = int(preprocessor.sequence_length)
+        empty = tf.function(lambda *texts: pack(preprocessor, texts))(*[tf.constant([""])] * num_texts)
+        self.has_mask = any(name.endswith(MASK) for name in empty)
+        self.pad_values = {name: int(value[0, -1]) for name, value in empty.items()} if self.has_mask else {}
+
+    def __call__(self, texts: Sequence[Sequence[str]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Features without padding masks, each `(rows, tokens)` and still padded, and the `(rows,)` row lengths."""
+        features = {
+            name: value.numpy()
+            for name, value in self._graph(*[tf.constant(list(t), tf.string) for t in texts]).items()
+        }
+        mask = next((value for name, value in features.items() if name.endswith(MASK)), None)
+        any_feature = next(iter(features.values()))
+        lengths = (
+            mask.astype(np.int32).sum(axis=1)
+            if mask is not None
+            else np.full(len(any_feature), any_feature.shape[1], np.int32)
+        )
+        ids = {name: value.astype(np.int32) for name, value in features.items() if not name.endswith(MASK)}
+        return ids, np.maximum(lengths, 1)
+
+    @property
+    def mask_names(self) -> list[str]:
+        """Names of the padding masks among the features."""
+        return [name for name in self.pad_values if name.endswith(MASK)]
+
+
+@saving.register_keras_serializable(package="kft")
+class SequencePreprocessor(keras_hub.models.Preprocessor):
+    """Packs one or two texts for backbones that have no KerasHub classification preprocessor.
+
+    Rows look like `<start> first <end> second <end>`, with whichever special tokens the tokenizer has. The padding
+    mask follows the lengths, not a pad id, because some tokenizers (GPT-2) pad with an ordinary token.
+
+    Args:
+        tokenizer: A KerasHub tokenizer.
+        sequence_length: Longest row in tokens.
+        prefix: Put before the backbone's input names: `"encoder_"` for the encoder of a sequence-to-sequence model.
+        with_segments: Whether the backbone takes `segment_ids`.
+        end_order: Ids appended after the last text; by default the tokenizer's end token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        sequence_length: int = 512,
+        prefix: str = "",
+        with_segments: bool = False,
+        end_order: list[int] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.tokenizer = tokenizer
+        self.sequence_length = sequence_length
+        self.prefix = prefix
+        self.with_segments = with_segments
+        self.end_order = end_order
+
+    def call(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Features of one text or a tuple of texts, `(batch,)` strings each; `y` and weights pass through."""
+        segments = x if isinstance(x, tuple) else (x,)
+        start = getattr(self.tokenizer, "start_token_id", None)
+        end = getattr(self.tokenizer, "end_token_id", None)
+        last = self.end_order or ([] if end is None else [end])
+        ends = [last if i == len(segments) - 1 else ([] if end is None else [end]) for i in range(len(segments))]
+        first = [] if start is None or start == end else [start]
+        room = self.sequence_length - len(first) - sum(map(len, ends))
+        tokens = [self.tokenizer(tf.convert_to_tensor(segment)) for segment in segments]
+        tokens = tensorflow_text.RoundRobinTrimmer(room).trim(tokens) if len(tokens) > 1 else [tokens[0][:, :room]]
+        rows, kinds = [], []
+        for i, segment in enumerate(tokens):
+            ids = tf.concat([_column(first if i == 0 else [], segment), segment, _column(ends[i], segment)], axis=1)
+            rows.append(ids)
+            kinds.append(tf.ones_like(ids) * i)
+        ids, kinds = tf.concat(rows, axis=1), tf.concat(kinds, axis=1)
+        shape = (None, self.sequence_length)
+        pad = getattr(self.tokenizer, "pad_token_id", None) or 0
+        features = {
+            self.prefix + "token_ids": ids.to_tensor(pad, shape=shape),
+            self.prefix + MASK: tf.ones_like(ids, dtype=tf.bool).to_tensor(False, shape=shape),
+        }
+        if self.with_segments:
+            features["segment_ids"] = kinds.to_tensor(0, shape=shape)
+        if y is None:
+            return features
+        return (features, y) if sample_weight is None else (features, y, sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("sequence_length", "prefix", "with_segments", "end_order")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _column(ids: list[int], like: tf.RaggedTensor) -> tf.RaggedTensor:
+    """The same few ids in every row: `(batch, len(ids))`, ragged as `like`."""
+    row = tf.constant(ids, dtype=like.dtype)[tf.newaxis, :]
+    return tf.RaggedTensor.from_tensor(tf.repeat(row, like.nrows(), axis=0))

@@ -1,0 +1,1 @@
+"""Training through `model.fit`: loop, optimizer, callbacks, checkpoints, devices."""

@@ -1,0 +1,123 @@
+"""AdamW as the recipe asks for it: warmup and decay, weight decay on kernels only, clipping, accumulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops, saving
+
+from kft.recipe import Recipe
+
+
+@saving.register_keras_serializable(package="kft")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warmup from zero to `peak`, then decay to zero at `total_steps`.
+
+    Args:
+        peak: The highest rate, reached after `warmup_steps`.
+        warmup_steps: Steps of warmup; 0 starts at the peak.
+        total_steps: The step at which linear and cosine decay reach zero.
+        decay: `"linear"`, `"cosine"` (half a period) or `"constant"`.
+    """
+
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int, decay: str = "linear"):
+        super().__init__()
+        self.peak, self.warmup_steps, self.total_steps, self.decay = peak, warmup_steps, total_steps, decay
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "float32")
+        rising = (step + 1.0) / max(1.0, float(self.warmup_steps))
+        done = (step - self.warmup_steps) / max(1.0, float(self.total_steps - self.warmup_steps))
+        done = ops.clip(done, 0.0, 1.0)
+        falling = {
+            "linear": lambda: 1.0 - done,
+            "cosine": lambda: 0.5 * (1.0 + ops.cos(math.pi * done)),
+            "constant": lambda: ops.ones_like(done),
+        }[self.decay]()
+        return self.peak * ops.where(step < self.warmup_steps, rising, falling)
+
+    def at(self, step: int) -> float:
+        """The rate of one step as a plain number."""
+        return float(ops.convert_to_numpy(self(step)))
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("peak", "warmup_steps", "total_steps", "decay")
+        return {name: getattr(self, name) for name in names}
+
+
+def schedule(recipe: Recipe, peak: float, batches_per_epoch: int) -> WarmupDecay:
+    """The recipe's schedule, counted in batches, as Keras counts when it accumulates gradients."""
+    accumulated = recipe.gradient_accumulation_steps
+    total = batches_per_epoch * recipe.epochs
+    is_share = recipe.warmup_steps < 1
+    warmup = round(recipe.warmup_steps * total) if is_share else round(recipe.warmup_steps) * accumulated
+    return WarmupDecay(peak, warmup, total, recipe.schedule)
+
+
+@saving.register_keras_serializable(package="kft")
+class FusedAdamW(keras.optimizers.AdamW):
+    """Keras's AdamW with a rate for each variable, and TensorFlow's fused kernel for the update on that backend.
+
+    Attributes:
+        factors: For some variables, by path, what multiplies the learning rate; 1 for all others.
+    """
+
+    factors: Mapping[str, float] = {}
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        factor = self.factors.get(self._trainable_variables[index].path, 1.0)
+        if keras.config.backend() != "tensorflow":
+            super().update_step(gradient, variable, learning_rate * factor)
+            return
+        from kft.training import fused
+
+        fused.adam_step(
+            variable,
+            self._momentums[index].value,
+            self._velocities[index].value,
+            gradient,
+            step=self.iterations + 1,
+            learning_rate=learning_rate * factor,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
+
+def adamw(
+    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], factors: Mapping[str, float]
+) -> keras.optimizers.Optimizer:
+    """AdamW on `trainable`, decaying kernels only: no biases, norms or embedding tables.
+
+    Args:
+        recipe: The knobs.
+        rate: The learning rate as a function of the batch number.
+        trainable: The variables to train.
+        factors: What multiplies the rate of some of them, by path.
+
+    Reference:
+        Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101
+    """
+    optimizer = FusedAdamW(
+        rate,
+        weight_decay=recipe.weight_decay,
+        beta_1=recipe.adam_beta1,
+        beta_2=recipe.adam_beta2,
+        epsilon=recipe.adam_epsilon,
+        global_clipnorm=recipe.max_grad_norm or None,
+        gradient_accumulation_steps=(
+            recipe.gradient_accumulation_steps if recipe.gradient_accumulation_steps > 1 else None
+        ),
+    )
+    optimizer.factors = dict(factors)
+    optimizer.exclude_from_weight_decay(var_list=[v for v in trainable if not is_kernel(v)])
+    return optimizer
+
+
+def is_kernel(variable: Any) -> bool:
+    """Whether a variable is the matrix of a dense or attention layer."""
+    return variable.path.rsplit("/", 1)[-1] == "kernel"

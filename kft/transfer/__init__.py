@@ -1,0 +1,1 @@
+"""What of the pretrained network trains, and how."""

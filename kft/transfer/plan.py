@@ -1,0 +1,50 @@
+"""What of the pretrained network trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FROZEN_LEARNING_RATE = 1e-3
+BASE_PARAMETERS = 110e6
+
+
+def apply(model: Any, transfer: str) -> None:
+    """Freezes what `transfer` leaves alone: nothing for `full`, the whole backbone for `features`.
+
+    Raises:
+        KeyError: `transfer` is none of these; the Recipe has refused it before.
+    """
+    model.backbone.trainable = {"full": True, "features": False}[transfer]
+
+
+def learning_rate(num_parameters: int, transfer: str) -> float:
+    """The rate that `learning_rate="auto"` stands for.
+
+    Full fine-tuning: 3e-5 for a backbone of BERT-base's size (Devlin et al., 2019, app. A.3, search 2e-5 to 5e-5),
+    in inverse proportion to the parameters, within 1e-5 and 3e-4. A head on a frozen backbone: 1e-3.
+
+    >>> learning_rate(110_000_000, "full")
+    3e-05
+    >>> learning_rate(4_400_000, "full")
+    0.0003
+    """
+    if transfer == "features":
+        return FROZEN_LEARNING_RATE
+    return min(3e-4, max(1e-5, 3e-5 * BASE_PARAMETERS / num_parameters))
+
+
+def head_variables(model: Any) -> list[Any]:
+    """The trainable variables that stand outside the backbone."""
+    inside = {id(variable) for variable in model.backbone.variables}
+    return [variable for variable in model.trainable_variables if id(variable) not in inside]
+
+
+def head_learning_rate(rate: float) -> float:
+    """The rate that `head_learning_rate="auto"` stands for: ten times the backbone's, within 1e-3, never below it.
+
+    The head starts from random weights and has further to go than the pretrained backbone.
+
+    >>> head_learning_rate(3e-05), head_learning_rate(3e-4), head_learning_rate(2e-3)
+    (0.00030000000000000003, 0.001, 0.002)
+    """
+    return max(rate, min(10 * rate, FROZEN_LEARNING_RATE))

@@ -1,0 +1,92 @@
+"""Rows already in memory are read alike whatever holds them."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kft.data.formats import read
+from kft.data.table import ROW
+from kft.errors import DataError
+
+COLUMNS = {"text": ["plain", 'says "hi"', "two\nlines", "日本語 ünï 🎈"], "label": ["a", "b", "a", "b"]}
+ROWS = [{"text": text, "label": label} for text, label in zip(*COLUMNS.values(), strict=True)]
+
+
+def columns(table):
+    return {name: table.texts(name) for name in table.names()}
+
+
+def refusal(source):
+    with pytest.raises(DataError) as caught:
+        read(source)
+    return str(caught.value)
+
+
+def test_objects_in_memory_give_the_same_rows(tmp_path):
+    pd = pytest.importorskip("pandas")
+    arrow = pa.table(COLUMNS)
+    pq.write_table(arrow, tmp_path / "rows.parquet")
+    dictionary = pa.table({"text": COLUMNS["text"], "label": pa.array(COLUMNS["label"]).dictionary_encode()})
+    sources = [ROWS, COLUMNS, iter(ROWS), pd.DataFrame(COLUMNS), arrow, arrow.to_batches()[0], dictionary]
+    sources.append(tmp_path / "rows.parquet")
+    sources.append({name: [value.encode() for value in values] for name, values in COLUMNS.items()})
+    tables = [read(source) for source in sources]
+    assert all(columns(table) == COLUMNS for table in tables)
+    assert all(table.texts(ROW) == [1, 2, 3, 4] for table in tables)
+    assert len({table.fingerprint() for table in tables}) == 1
+
+
+def test_tf_data_gives_the_same_rows():
+    tf = pytest.importorskip("tensorflow")
+    pairs = tf.data.Dataset.from_tensor_slices((COLUMNS["text"], COLUMNS["label"]))
+    dicts = tf.data.Dataset.from_tensor_slices(COLUMNS)
+    features = tf.data.Dataset.from_tensor_slices(({"text": COLUMNS["text"]}, COLUMNS["label"]))
+    for dataset in (pairs, pairs.batch(3), dicts, dicts.batch(3), features, features.batch(3)):
+        assert columns(read(dataset)) == COLUMNS
+    assert "repeats without end" in refusal(pairs.repeat())
+    assert "shapes" in refusal(pairs.batch(2).batch(2))
+    assert "pairs" in refusal(tf.data.Dataset.from_tensor_slices(COLUMNS["text"]))
+    assert "row 1" in refusal(tf.data.Dataset.from_tensors({"text": b"\xff"}))
+
+
+def test_hugging_face_datasets_give_the_same_rows():
+    datasets = pytest.importorskip("datasets")
+    names = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    dataset = datasets.Dataset.from_dict({"text": COLUMNS["text"], "label": [0, 1, 0, 1]}, features=names)
+    assert columns(read(dataset)) == columns(read(dataset.to_iterable_dataset())) == COLUMNS
+    assert "pass one split" in refusal(datasets.DatasetDict(train=dataset))
+
+
+def test_mixed_scalars_become_text_and_lists_stay_lists():
+    table = read([{"x": 1, "y": [1, 2]}, {"x": "a", "y": []}, {"x": True}, {"x": None}, {"x": 2**70}])
+    assert table.texts("x") == ["1", "a", "true", None, str(2**70)]
+    assert table.texts("y") == [[1, 2], [], None, None, None]
+    assert "column 'x' holds a value of type list" in refusal([{"x": 1}, {"x": [1]}])
+
+
+OBJECTS = [
+    (3, "train data is of type int; expected a path, a list of dicts"),
+    (b"text", "is of type bytes"),
+    (["a", "b"], "row 1: is of type str; expected a dict"),
+    ([], "is empty"),
+    ({}, "is empty"),
+    ({"text": []}, "has columns but no rows"),
+    ({"text": "a"}, "column 'text' is of type str; expected a list"),
+    ({"text": ["a"], "label": []}, "text: 1, label: 0"),
+    ([{"text": "a"}, {"text": "a\ud800"}], "row 2: column 'text' holds a lone surrogate"),
+    ([{"text": b"\xff"}], "row 1: column 'text' holds bytes that are not UTF-8"),
+    (pa.table([["a"], ["b"]], names=["x", "x"]), "columns 1 and 2 are both named 'x'"),
+    ([{"": "a"}], "column 1 of 1 has an empty name"),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), OBJECTS)
+def test_wrong_objects_are_refused(source, message):
+    assert message in refusal(source)
+
+
+def test_pandas_missing_values_and_mixed_columns():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"text": ["a", None], "label": pd.Categorical(["x", "y"]), 3: [1, "b"]})
+    table = read(frame)
+    assert columns(table) == {"text": ["a", None], "label": ["x", "y"], "3": ["1", "b"]}

@@ -1,0 +1,131 @@
+"""Metrics against values worked out by hand, and against what must hold for any model."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from kft.errors import DataError, RecipeError
+from kft.evaluation.metrics import DIRECTIONS, classification, direction, most_confused, regression, scalars
+
+LABELS = ["cat", "dog", "owl"]
+# Answers cat, cat, dog, owl, dog, cat for the truths cat, dog, dog, owl, owl, cat.
+SCORES = [
+    [0.8, 0.1, 0.1],
+    [0.5, 0.3, 0.2],
+    [0.2, 0.7, 0.1],
+    [0.1, 0.1, 0.8],
+    [0.2, 0.5, 0.3],
+    [0.6, 0.2, 0.2],
+]
+TARGETS = [0, 1, 1, 2, 2, 0]
+
+
+def test_classification_by_hand():
+    found = classification(SCORES, TARGETS, LABELS)
+    assert found["confusion"] == [[2, 0, 0], [1, 1, 0], [0, 1, 1]]
+    assert found["accuracy"] == found["micro_f1"] == pytest.approx(4 / 6)
+    assert found["per_class"]["cat"] == pytest.approx({"precision": 2 / 3, "recall": 1.0, "f1": 0.8, "support": 2})
+    assert found["per_class"]["dog"] == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2})
+    assert found["macro_f1"] == found["weighted_f1"] == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
+    # Gorodkin: (c*s - sum p*t) / sqrt((s^2 - sum p^2)(s^2 - sum t^2)), c=4, s=6, p=(3,2,1), t=(2,2,2).
+    assert found["mcc"] == pytest.approx((4 * 6 - 12) / math.sqrt((36 - 14) * (36 - 12)))
+    truth = [0.8, 0.3, 0.7, 0.8, 0.3, 0.6]
+    assert found["log_loss"] == pytest.approx(-sum(map(math.log, truth)) / 6)
+    assert found["num_rows"] == 6
+    assert "f1" not in found
+
+
+def test_binary_f1_is_that_of_the_second_label():
+    scores = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]
+    found = classification(scores, [0, 0, 1, 1], ["no", "yes"])
+    assert found["f1"] == found["per_class"]["yes"]["f1"] == pytest.approx(2 / 3)
+
+
+def test_labels_missing_from_the_set_cost_nothing():
+    found = classification([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]], [0, 1], LABELS)
+    assert found["macro_f1"] == 1.0
+    assert found["per_class"]["owl"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+
+
+def test_undefined_metrics_are_zero_and_everything_is_plain_json():
+    found = classification(np.array([[1.0, 0.0]] * 2, dtype=np.float32), np.array([1, 1]), ["no", "yes"])
+    assert found["mcc"] == found["f1"] == 0.0
+    assert found["log_loss"] == pytest.approx(-math.log(2.0**-52))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_order_of_rows_does_not_matter():
+    order = [4, 2, 0, 5, 1, 3]
+    shuffled = classification(np.array(SCORES)[order], np.array(TARGETS)[order], LABELS)
+    assert scalars(shuffled) == pytest.approx(scalars(classification(SCORES, TARGETS, LABELS)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "labels", "says"),
+    [
+        ([[2.0, -1.0]], [0], ["a", "b"], "not logits"),
+        ([[0.5, 0.5], [math.nan, 0.5]], [0, 0], ["a", "b"], "Row 1"),
+        ([[0.5, 0.5]], [2], ["a", "b"], "label id from 0 to 1"),
+        ([[0.5, 0.5]], [0.0], ["a", "b"], "integers"),
+        ([[0.5, 0.5]], [0, 1], ["a", "b"], "shape"),
+        (np.zeros((0, 2)), [], ["a", "b"], "at least one row"),
+        ([[0.5, 0.5]], [0], ["a", "a"], "named once"),
+    ],
+)
+def test_classification_refuses(scores, targets, labels, says):
+    with pytest.raises(DataError, match=says):
+        classification(scores, targets, labels)
+
+
+def test_regression_by_hand():
+    found = regression([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 6.0])
+    assert found["mae"] == 1.0
+    assert found["rmse"] == pytest.approx(math.sqrt(6 / 4))
+    assert found["r2"] == pytest.approx(1 - 6 / 14)
+    assert found["pearson"] == pytest.approx(7 / math.sqrt(5 * 14))
+    assert found["spearman"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("values", [[2.0, 2.0, 2.0], [0.1, 0.1 + 1e-17, 0.1 - 1e-17]])
+def test_constant_predictions_correlate_with_nothing(values):
+    found = regression(values, [1.0, 2.0, 3.0])
+    assert found["pearson"] == found["spearman"] == 0.0
+
+
+def test_regression_of_one_row_has_no_nan():
+    assert json.dumps(regression([1.0], [2.0]), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "targets", "says"),
+    [
+        ([1.0, math.inf], [1.0, 2.0], "Row 1"),
+        ([1.0], [math.nan], "finite target"),
+        ([[1.0]], [[1.0]], "shape"),
+        ([], [], "at least one row"),
+    ],
+)
+def test_regression_refuses(values, targets, says):
+    with pytest.raises(DataError, match=says):
+        regression(values, targets)
+
+
+def test_every_scalar_has_a_direction():
+    binary = classification([[0.9, 0.1], [0.2, 0.8]], [0, 1], ["no", "yes"])
+    names = {*scalars(binary), *scalars(regression([1.0, 2.0], [1.0, 3.0])), "loss"}
+    assert names == set(DIRECTIONS)
+    assert {name for name in names if direction(name) == "min"} == {"loss", "log_loss", "mae", "rmse"}
+
+
+def test_unknown_metric_gets_the_nearest_name_and_the_list():
+    with pytest.raises(RecipeError, match=r"Did you mean 'macro_f1'\?.*spearman"):
+        direction("val_macrof1")
+
+
+def test_most_confused_names_mistakes_only():
+    assert most_confused([[9, 0, 2], [3, 9, 0], [0, 0, 9]], LABELS, count=5) == [
+        ("dog", "cat", 3),
+        ("cat", "owl", 2),
+    ]

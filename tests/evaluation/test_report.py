@@ -1,0 +1,161 @@
+"""The report says what the metrics say, shows hostile text as text, and asks nothing of the network."""
+
+import os
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from kft.errors import DataError, RunError
+from kft.evaluation import figures, report
+from kft.evaluation.metrics import classification, regression
+from kft.evaluation.verdict import verdict
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+HOSTILE = "<script>alert('x')</script> & \"quoted\""
+SCORES, TARGETS = [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]], [0, 1, 1, 0]
+
+
+class Page(HTMLParser):
+    """The elements and the text of a page; fails where tags do not nest."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.text = [], [], [], ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend(attrs)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def written(tmp_path, **changed):
+    """The HTML of a report of a small classifier, with some of its parts changed."""
+    found = classification(SCORES, TARGETS, ["no", HOSTILE])
+    history = [{"kind": "epoch", "epoch": 1, "step": 9, "loss": 0.5, "val_loss": 0.25}]
+    parts = {
+        "title": HOSTILE,
+        "facts": [("preset", HOSTILE), ("rows", 12345)],
+        "history": history,
+        "metrics": {"validation": found, "test": found},
+        "figures": [figures.confusion(found["confusion"], ["no", HOSTILE]), figures.curves(history)],
+        "examples": [{"texts": [HOSTILE, "好"], "truth": HOSTILE, "answer": "no", "score": 0.7, "why": HOSTILE}],
+    }
+    path = report.write(tmp_path / "report.html", **{**parts, **changed})
+    assert os.listdir(tmp_path) == ["report.html"]
+    return path.read_text(encoding="utf-8")
+
+
+def test_page_nests_and_no_text_becomes_markup(tmp_path):
+    html = written(tmp_path)
+    page = Page(html)
+    assert "script" not in page.tags
+    assert page.text.count(HOSTILE) >= 7
+    assert html.startswith("<!doctype html>")
+
+
+def test_page_needs_nothing_from_outside(tmp_path):
+    html = written(tmp_path)
+    links = [
+        value for name, value in Page(html).attributes if name in {"src", "href", "xlink:href", "srcset", "action"}
+    ]
+    assert links
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert "default-src 'none'" in html
+
+
+def test_page_says_how_good_and_where_it_fails(tmp_path):
+    text = Page(written(tmp_path)).text
+    assert "Right in 3 of 4 test rows: 75.0%." in text
+    assert f"Most frequent mistake: “{HOSTILE}” answered as “no”, 1 row (50% of “{HOSTILE}”)." in text
+    assert "70% sure" in text
+    assert "12,345" in text
+
+
+def test_right_to_left_text_finds_its_direction(tmp_path):
+    example = {"texts": ["ممتاز جدا"], "truth": "no", "answer": "yes", "score": 0.5, "why": ""}
+    assert '<p class="text" dir="auto">ممتاز جدا</p>' in written(tmp_path, examples=[example])
+
+
+def test_long_text_is_cut_and_says_so(tmp_path):
+    example = {"texts": ["x" * 2800], "truth": "no", "answer": "yes", "score": 0.5, "why": ""}
+    html = written(tmp_path, examples=[example])
+    assert "(2,000 characters more)" in html
+    assert "x" * 801 not in html
+
+
+def test_many_labels_are_folded_with_the_weakest_in_sight(tmp_path):
+    labels = [f"label {i}" for i in range(12)]
+    scores = [[1.0 if i == j else 0.0 for j in range(12)] for i in range(11)] + [[1.0] + [0.0] * 11]
+    html = written(tmp_path, metrics={"test": classification(scores, list(range(12)), labels)}, figures=[])
+    seen, folded = html.split("<details>")
+    assert "2 more labels" in folded
+    assert seen.index(">label 11<") < seen.index(">label 0<") < seen.index(">label 1<")
+
+
+def test_regression_report(tmp_path):
+    found = regression([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
+    example = {"texts": ["far"], "truth": 3.0, "answer": 4.0, "score": 1.0, "why": ""}
+    text = Page(written(tmp_path, metrics={"test": found}, figures=[], examples=[example])).text
+    assert "Off by 0.333 on average over 3 test rows." in text
+    assert "off by 1.000" in text
+
+
+def test_empty_parts_leave_no_empty_sections(tmp_path):
+    text = Page(written(tmp_path, facts=[], history=[], figures=[], examples=[])).text
+    assert not {"About this run", "Epochs", "Pictures", "Worst answers"} & set(text.split("\n"))
+
+
+def test_lone_surrogates_do_not_stop_the_report(tmp_path):
+    assert "bad ? byte" in written(tmp_path, title="bad \ud800 byte")
+
+
+def test_verdict_compares_with_the_strongest_rival():
+    weak, strong = (classification(SCORES, targets, ["no", "yes"]) for targets in ([1, 0, 0, 1], [0, 1, 1, 1]))
+    found = {"test": classification(SCORES, TARGETS, ["no", "yes"]), "majority": weak, "bag of words": strong}
+    assert "25.0 points above bag of words (50.0%)." in verdict(found).sentences
+
+
+def test_verdict_prefers_the_untouched_split():
+    one, other = (
+        classification(SCORES, TARGETS, ["no", "yes"]),
+        classification(SCORES[:1], [0], ["no", "yes"]),
+    )
+    assert verdict({"validation": one, "test": other}).split == "test"
+    assert verdict({"majority": one, "validation": other}).split == "validation"
+    assert verdict({"test": other}).sentences == ("It made no mistakes on these rows.",)
+
+
+def test_no_metrics_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no metrics"):
+        written(tmp_path, metrics={})
+
+
+def test_a_path_that_cannot_be_written_is_refused_and_the_old_report_stays(tmp_path):
+    with pytest.raises(RunError, match="could not be written"):
+        written(tmp_path / "missing")
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(RunError, match="could not be written"):
+        written(tmp_path)
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_worst_rows():
+    assert report.worst_classified([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]], [1, 1, 1], count=1) == [1]
+    assert report.worst_regressed([3.0, 1.0, 2.0], [3.0, 5.0, 1.0], count=5) == [1, 2]
