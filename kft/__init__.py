@@ -1,6 +1,6 @@
 """kft: rows of text in; a fine-tuned KerasHub model out that answers from Python, a shell and TensorFlow Serving.
 
-The names below load on first use, so `import kft` brings in neither TensorFlow nor Keras and leaves KERAS_BACKEND alone.
+The names below load on first use: `import kft` brings in neither TensorFlow nor Keras and leaves KERAS_BACKEND alone.
 """
 
 from __future__ import annotations

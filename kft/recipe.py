@@ -55,6 +55,7 @@ class Recipe(pydantic.BaseModel):
 
     # -- optimisation --------------------------------------------------------------------------------------------
     epochs: int = Field(3, ge=1, description="Passes over the training rows.")
+    max_steps: int | None = Field(None, ge=1, description="Batches after which training ends, whatever epochs says.")
     batch_size: int = Field(32, ge=1, description="Rows in one forward and backward pass, over all devices.")
     learning_rate: float | Literal["auto"] = Field(
         "auto",

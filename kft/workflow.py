@@ -162,12 +162,12 @@ def _ready(recipe: Recipe, rows: Mapping[str, Any]) -> Job:
         longest=int(lengths.max()),
         max_length=max_length,
         num_cut=int((lengths >= max_length).sum()),
-        steps=len(planned) * recipe.epochs,
+        steps=loop.total_steps(recipe, len(planned)),
         **dict(zip(("trained", "frozen"), parameters(model), strict=True)),
         devices=str(chosen),
         learning_rate=peak,
         head_learning_rate=head_peak,
-        seconds=seconds_of(model, planned, recipe.epochs),
+        seconds=seconds_of(model, planned, loop.total_steps(recipe, len(planned)) / len(planned)),
         memory_mb=run.peak_memory_mb() + memory_mb_of(model, planned),
     )
     return Job(recipe, data, model, stores, trainer, loss, forecast)

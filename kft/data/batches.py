@@ -73,8 +73,8 @@ def _batch(
     rows: np.ndarray, lengths: np.ndarray, batch_size: int, fixed_lengths: Sequence[int], multiple_of: int
 ) -> Batch:
     longest = int(lengths[rows].max())
-    full = batch_size if fixed_lengths else -(-len(rows) // multiple_of) * multiple_of
-    missing = max(0, full - len(rows))
+    full = batch_size if fixed_lengths else len(rows)
+    missing = -(-full // multiple_of) * multiple_of - len(rows)
     if fixed_lengths:
         longest = next((length for length in fixed_lengths if length >= longest), longest)
     return Batch(np.concatenate([rows, np.repeat(rows[:1], missing)]), longest, missing)

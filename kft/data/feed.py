@@ -50,6 +50,23 @@ class Feed(keras.utils.PyDataset):
         return features, self.targets[batch.rows], weights
 
 
+def for_keras(feed: Feed) -> Any:
+    """The feed as `fit` and `predict` take it on this backend; on TensorFlow a `tf.data.Dataset` of open shapes.
+
+    Keras reads the shapes of a PyDataset off its first two batches and refuses later ones of another length.
+    """
+    if keras.config.backend() != "tensorflow":
+        return feed
+    import tensorflow as tf
+
+    def open_shape(array: np.ndarray) -> tf.TensorSpec:
+        return tf.TensorSpec([None] * min(array.ndim, 2) + list(array.shape[2:]), array.dtype)
+
+    signature = tf.nest.map_structure(open_shape, feed[0])
+    ds = tf.data.Dataset.from_generator(lambda: (feed[i] for i in range(len(feed))), output_signature=signature)
+    return ds.apply(tf.data.experimental.assert_cardinality(len(feed))).prefetch(tf.data.AUTOTUNE)
+
+
 def in_row_order(outputs: np.ndarray, batches: Sequence[Batch]) -> np.ndarray:
     """Undoes the plan's order and drops the filled-in rows: `(rows, …)` from outputs in batch order."""
     rows = np.concatenate([batch.rows for batch in batches])

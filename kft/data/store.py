@@ -54,7 +54,8 @@ class Store:
             for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
                 padded[i, : end - start] = values[start:end]
             features[name] = padded
-        mask = np.arange(length)[None, :] < (ends - starts)[:, None]
+        # Integers, as the backbones' inputs are: mirrored training averages the first batch over devices, bools it cannot.
+        mask = (np.arange(length)[None, :] < (ends - starts)[:, None]).astype(np.int32)
         return {**features, **{name: mask for name in self.mask_names}}
 
 

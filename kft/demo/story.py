@@ -18,11 +18,11 @@ from kft.errors import RunError, ServeError
 from kft.evaluation import baselines
 from serve.client import Client
 
-KNOBS: dict[str, Any] = {"label": "topic", "test": 0.2, "epochs": 8, "batch_size": 16}
+KNOBS: dict[str, Any] = {"label": "topic", "test": 0.2, "epochs": 5, "batch_size": 16}
 QUESTIONS = (
     "My parcel says delivered, but there is nothing at my door.",
     "You took the money twice for one lamp.",
-    "这个台灯可以调节亮度吗？",
+    "Will the reading lamp fit a 2 cm shelf?",
 )
 
 

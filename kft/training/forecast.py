@@ -60,7 +60,7 @@ class Forecast:
         Console(stderr=True, highlight=False).print(table)
 
 
-def seconds_of(model: Any, planned: list[Batch], epochs: int) -> float:
+def seconds_of(model: Any, planned: list[Batch], epochs: float) -> float:
     """Estimated seconds of training: operations over the measured rate of matrix products.
 
     A trained dense weight costs 6 operations a token, a frozen one 2 (Kaplan et al., 2020, sec. 2.1).

@@ -6,6 +6,7 @@ checkpoint is ever taken in the middle of `model.fit`.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import keras
 import numpy as np
 
 from kft.data import batches
-from kft.data.feed import Feed, in_row_order
+from kft.data.feed import Feed, for_keras, in_row_order
 from kft.data.store import Store
 from kft.errors import Interrupted
 from kft.evaluation import metrics
@@ -74,6 +75,11 @@ def plan(store: Store, recipe: Recipe, devices: Devices, epoch: int) -> list[bat
     )
 
 
+def total_steps(recipe: Recipe, batches_per_epoch: int) -> int:
+    """Batches of a whole fit."""
+    return min(batches_per_epoch * recipe.epochs, recipe.max_steps or sys.maxsize)
+
+
 def shapes(store: Store, devices: Devices) -> tuple[int, ...]:
     """The few lengths that batches are padded to where each shape is compiled; none where any length will do."""
     return batches.fixed_lengths(int(store.lengths.max())) if devices.is_compiled else ()
@@ -101,7 +107,7 @@ def prepare(
         batches_per_epoch: Batches in one pass over the rows.
     """
     network = keras.Model(task_model.input, task_model.output)
-    rate = optimizers.schedule(recipe, peak, batches_per_epoch)
+    rate = optimizers.schedule(recipe, peak, total_steps(recipe, batches_per_epoch))
     network.compile(
         optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors),
         loss=loss,
@@ -141,13 +147,13 @@ def train(
     """
     recipe, network, folder = trainer.recipe, trainer.network, run_dir / "checkpoints"
     position = start or Position()
-    total = len(trainer.plan(store, 0)) * recipe.epochs
+    total = total_steps(recipe, len(trainer.plan(store, 0)))
     seconds, rows_seen, notes = 0.0, 0, []
     history = callbacks.History(run_dir)
     with callbacks.Signals() as signals, callbacks.Progress(total, recipe.batch_size, quiet) as progress:
         epoch_losses = _losses_so_far(history.path, position)
-        while position.epoch < recipe.epochs:
-            planned = trainer.plan(store, position.epoch)
+        while position.step < total:
+            planned = trainer.plan(store, position.epoch)[: total - position.step + position.batch]
             for begin, end in callbacks.segments(position.batch, len(planned), recipe.checkpoint_every):
                 part = planned[begin:end]
                 watch = callbacks.Watch(
@@ -160,7 +166,8 @@ def train(
                     interrupted=signals.came,
                 )
                 began = time.monotonic()
-                network.fit(Feed(store, part, trainer.inputs, targets), verbose=0, shuffle=False, callbacks=[watch])
+                fed = for_keras(Feed(store, part, trainer.inputs, targets))
+                network.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
                 seconds += time.monotonic() - began
                 history.flush()
                 if watch.failure:
@@ -232,5 +239,5 @@ def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: in
     planned = batches.plan(
         store.lengths, batch_size, shuffle=False, fixed_lengths=shapes(store, devices), multiple_of=devices.count
     )
-    found = network.predict(Feed(store, planned, list(network.input)), verbose=0)
+    found = network.predict(for_keras(Feed(store, planned, list(network.input))), verbose=0)
     return in_row_order(np.asarray(found, np.float32), planned)

@@ -48,13 +48,12 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
-def schedule(recipe: Recipe, peak: float, batches_per_epoch: int) -> WarmupDecay:
-    """The recipe's schedule, counted in batches, as Keras counts when it accumulates gradients."""
+def schedule(recipe: Recipe, peak: float, total_steps: int) -> WarmupDecay:
+    """The recipe's schedule over `total_steps` batches; Keras counts batches too when it accumulates gradients."""
     accumulated = recipe.gradient_accumulation_steps
-    total = batches_per_epoch * recipe.epochs
     is_share = recipe.warmup_steps < 1
-    warmup = round(recipe.warmup_steps * total) if is_share else round(recipe.warmup_steps) * accumulated
-    return WarmupDecay(peak, warmup, total, recipe.schedule)
+    warmup = round(recipe.warmup_steps * total_steps) if is_share else round(recipe.warmup_steps) * accumulated
+    return WarmupDecay(peak, warmup, total_steps, recipe.schedule)
 
 
 @saving.register_keras_serializable(package="kft")
