@@ -30,8 +30,9 @@ lint: $(INSTALLED) ## Check style, format, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED) ## Run every script of benchmarks/
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+bench: $(INSTALLED) ## Measure import time and memory; benchmarks/against_peer.py needs a second environment
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/memory_by_rows.py
 
 lock: $(BIN)/python ## Write requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
 	$(PIP) install --quiet "uv>=0.9.8"
