@@ -107,6 +107,7 @@ def _with_recipe(train: str | None, recipe: str | None, given: dict[str, Any]) -
     asked.update(given)
     rows = train or asked.get("train")
     asked.pop("train", None)
+    Recipe.of(**asked)  # refuses a wrong value before TensorFlow is loaded
     if not rows:
         raise errors.RecipeError("no training rows: give a file, as in `kft fit train.csv`, or a recipe with `train:`.")
     return rows, asked

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.losses.loss import unscale_loss_for_distribution
 
 import kft
 from kft import dataset, run, summary
@@ -136,12 +137,13 @@ class Job:
 
 def _ready(recipe: Recipe, rows: Mapping[str, Any]) -> Job:
     """Rows to tokens, preset to model: all that can be refused is refused here, before anything is written."""
+    # Devices come first: TensorFlow and JAX split a CPU into several only before their first tensor.
+    chosen = devices.choose(recipe.distribute, recipe.precision)
     data = dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
     data.best_by(recipe.save_best_by)
     if recipe.deterministic:
         keras.utils.set_random_seed(recipe.seed)
         devices.make_deterministic()
-    chosen = devices.choose(recipe.distribute, recipe.precision)
     preset = presets.find(recipe.preset)
     with chosen.scope():
         model = data.task.head(
@@ -223,7 +225,8 @@ def _carry_out(job: Job, run_dir: Path, start: checkpoints.Position | None, quie
         targets = job.targets("validation")
         found = {name: value.numpy() for name, value in task.answers(outputs, job.data.vocabulary).items()}
         scores = metrics.scalars(task.score(found, targets, job.data.vocabulary))
-        val_loss = float(keras.ops.convert_to_numpy(job.loss(targets, outputs)))
+        # Keras divides every loss by the number of replicas while their scope is open.
+        val_loss = float(keras.ops.convert_to_numpy(unscale_loss_for_distribution(job.loss(targets, outputs))))
         return {"val_loss": val_loss, **{f"val_{name}": value for name, value in scores.items()}}
 
     with job.trainer.devices.scope():

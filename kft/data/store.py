@@ -54,7 +54,7 @@ class Store:
             for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
                 padded[i, : end - start] = values[start:end]
             features[name] = padded
-        # Integers, as the backbones' inputs are: mirrored training averages the first batch over devices, bools it cannot.
+        # Integers, as the backbones take them: mirrored training averages the first batch, which bools do not allow.
         mask = (np.arange(length)[None, :] < (ends - starts)[:, None]).astype(np.int32)
         return {**features, **{name: mask for name in self.mask_names}}
 

@@ -40,13 +40,21 @@ def tokenise(table: Table, text_columns: Sequence[str], encoder: Encoder, tokeni
 
 def fingerprint(preprocessor: Any) -> str:
     """The sha256 of a preprocessor's settings, its tokenizer's files included."""
-    digest = hashlib.sha256(json.dumps(keras.saving.serialize_keras_object(preprocessor), sort_keys=True).encode())
+    settings = _without_names(keras.saving.serialize_keras_object(preprocessor))
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     with tempfile.TemporaryDirectory() as folder:
         preprocessor.tokenizer.save_assets(folder)
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _without_names(config: Any) -> Any:
+    """A Keras config without the layers' names, which count up from layer to layer in a process."""
+    if isinstance(config, dict):
+        return {key: _without_names(value) for key, value in config.items() if key != "name"}
+    return [_without_names(value) for value in config] if isinstance(config, list | tuple) else config
 
 
 def length_that_covers(table: Table, text_columns: Sequence[str], preprocessor: Any, features: Any, limit: int) -> int:

@@ -123,14 +123,21 @@ class SequencePreprocessor(keras_hub.models.Preprocessor):
 
     def call(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Features of one text or a tuple of texts, `(batch,)` strings each; `y` and weights pass through."""
-        segments = x if isinstance(x, tuple) else (x,)
+        texts = tuple(tf.convert_to_tensor(text) for text in (x if isinstance(x, tuple) else (x,)))
+        # Outside a graph some KerasHub tokenizers answer with Python lists.
+        features = tf.function(self._features)(texts) if tf.executing_eagerly() else self._features(texts)
+        if y is None:
+            return features
+        return (features, y) if sample_weight is None else (features, y, sample_weight)
+
+    def _features(self, segments: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         start = getattr(self.tokenizer, "start_token_id", None)
         end = getattr(self.tokenizer, "end_token_id", None)
         last = self.end_order or ([] if end is None else [end])
         ends = [last if i == len(segments) - 1 else ([] if end is None else [end]) for i in range(len(segments))]
         first = [] if start is None or start == end else [start]
         room = self.sequence_length - len(first) - sum(map(len, ends))
-        tokens = [self.tokenizer(tf.convert_to_tensor(segment)) for segment in segments]
+        tokens = [self.tokenizer(segment) for segment in segments]
         tokens = tensorflow_text.RoundRobinTrimmer(room).trim(tokens) if len(tokens) > 1 else [tokens[0][:, :room]]
         rows, kinds = [], []
         for i, segment in enumerate(tokens):
@@ -146,9 +153,7 @@ class SequencePreprocessor(keras_hub.models.Preprocessor):
         }
         if self.with_segments:
             features["segment_ids"] = kinds.to_tensor(0, shape=shape)
-        if y is None:
-            return features
-        return (features, y) if sample_weight is None else (features, y, sample_weight)
+        return features
 
     def get_config(self) -> dict[str, Any]:
         names = ("sequence_length", "prefix", "with_segments", "end_order")

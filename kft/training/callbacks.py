@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.src.losses.loss import unscale_loss_for_distribution
 
 from kft.data.batches import Batch
 from kft.errors import TrainingError
@@ -33,10 +34,12 @@ class BatchLoss(keras.metrics.Metric):
         self.value = self.add_variable((), "zeros", name="value", aggregation="mean")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        self.value.assign(ops.cast(self.loss(y_true, y_pred, sample_weight), self.value.dtype))
+        # Keras divides losses by the number of replicas, so that their gradients add up to the mean.
+        loss = unscale_loss_for_distribution(self.loss(y_true, y_pred, sample_weight))
+        self.value.assign(ops.cast(loss, self.value.dtype))
 
     def result(self) -> Any:
-        return self.value
+        return ops.convert_to_tensor(self.value)  # JAX does not take the variable itself
 
 
 class History:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -85,9 +86,12 @@ def restore(path: Path, network: Any, optimizer: Any) -> Position:
     verify(path)
     arrays = safetensors.numpy.load_file(path / STATE)
     variables = dict(_variables(network, optimizer))
-    if set(arrays) != set(variables):
-        odd = sorted(set(arrays) ^ set(variables))[0]
-        raise RunError(f"{path}: variable {odd!r} is in only one of checkpoint and model; resume with the same recipe.")
+    found = {(name, array.size) for name, array in arrays.items()}
+    odd = sorted(found ^ {(name, math.prod(variable.shape)) for name, variable in variables.items()})
+    if odd:
+        raise RunError(
+            f"{path}: variable {odd[0][0]!r} is not the same in checkpoint and model; resume with the same recipe."
+        )
     for name, variable in variables.items():
         variable.assign(arrays[name].reshape(variable.shape))
     return read_position(path)
@@ -165,7 +169,8 @@ def _variables(network: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
         for i, variable in enumerate(own):
             if id(variable) not in seen:
                 seen.add(id(variable))
-                yield f"{group}/{i:04d}/{variable.name}", variable
+                # An optimizer's names hold those of layers, which count up from model to model in a process.
+                yield f"{group}/{i:04d}" + (f"/{variable.name}" if group == "model" else ""), variable
 
 
 def _metric_variables(network: Any) -> Any:

@@ -6,6 +6,7 @@ checkpoint is ever taken in the middle of `model.fit`.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -149,9 +150,12 @@ def train(
     position = start or Position()
     total = total_steps(recipe, len(trainer.plan(store, 0)))
     seconds, rows_seen, notes = 0.0, 0, []
-    history = callbacks.History(run_dir)
-    with callbacks.Signals() as signals, callbacks.Progress(total, recipe.batch_size, quiet) as progress:
-        epoch_losses = _losses_so_far(history.path, position)
+    epoch_losses = _losses_so_far(run_dir / "history.jsonl", position)  # may replace the file, so before it is opened
+    with (
+        contextlib.closing(callbacks.History(run_dir)) as history,
+        callbacks.Signals() as signals,
+        callbacks.Progress(total, recipe.batch_size, quiet) as progress,
+    ):
         while position.step < total:
             planned = trainer.plan(store, position.epoch)[: total - position.step + position.batch]
             for begin, end in callbacks.segments(position.batch, len(planned), recipe.checkpoint_every):
@@ -178,7 +182,6 @@ def train(
                 if signals.came() or (end < len(planned) and recipe.checkpoint_every):
                     _checkpoint(folder, network, position)
                 if signals.number is not None:
-                    history.close()
                     raise Interrupted(signals.number, f"stopped at step {position.step}; go on with --resume {run_dir}")
             position = _end_epoch(position, history, epoch_losses, validate, best_by, progress)
             _checkpoint(folder, network, position)
@@ -189,7 +192,6 @@ def train(
                     f"{position.stale_epochs} epochs"
                 )
                 break
-    history.close()
     if position.best_step is not None and position.best_step != position.step:
         checkpoints.restore_weights(folder / f"step-{position.best_step:08d}", network)
         notes.append(f"kept the weights of step {position.best_step}, the best by {best_by}")

@@ -1,0 +1,117 @@
+"""A tiny pretrained model, rows that it can learn, and one finished run of each kind, all made once per session."""
+
+import itertools
+import random
+import string
+
+import pytest
+
+TOPICS = {"delivery": ["parcel", "courier"], "billing": ["invoice", "refund"], "product": ["lamp", "chair"]}
+PROBLEMS = ["is late", "is wrong", "was lost", "was not good", "came too late again"]
+DEADLINES = {"when you can": 0.125, "this week please": 1.5, "today": 3.75, "now i am very very angry": 5.25}
+MEALS = ["tea", "soup"]
+VERDICTS = ["good", "bad"]
+FURTHER_WORDS = ["the", "my", "same", "other", "was"]
+
+
+def vocabulary() -> list[str]:
+    """Special tokens, every word of the rows below and of the tuner's, and the letters for what is left."""
+    phrases = [*itertools.chain(*TOPICS.values()), *PROBLEMS, *DEADLINES, *MEALS, *VERDICTS, *FURTHER_WORDS]
+    words = [*" ".join(phrases).split(), *string.ascii_lowercase, *",.!?"]
+    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory):
+    """Token stores of the tests, away from the user's."""
+    path = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KFT_CACHE", str(path))
+        yield path
+
+
+@pytest.fixture(scope="session")
+def tiny_preset(tmp_path_factory):
+    """The directory of a KerasHub preset: a BERT of two layers that knows the words of these tests."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    path = str(tmp_path_factory.mktemp("presets") / "tiny")
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=len(vocabulary()),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        max_sequence_length=64,
+    )
+    # Keras's initial weights are so small that a model this narrow would first spend an epoch growing them.
+    backbone.set_weights([10 * weight if weight.ndim > 1 else weight for weight in backbone.get_weights()])
+    backbone.save_to_preset(path)
+    keras_hub.models.BertTokenizer(vocabulary=vocabulary(), lowercase=True).save_to_preset(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def message_rows():
+    """60 different customer messages: the noun gives the topic, the deadline the urgency."""
+    draw = random.Random(0)
+    rows = []
+    for topic, nouns in TOPICS.items():
+        every = list(itertools.product(nouns, PROBLEMS, DEADLINES))
+        for noun, problem, deadline in draw.sample(every, 20):
+            rows.append({"text": f"the {noun} {problem} {deadline}", "topic": topic, "urgency": DEADLINES[deadline]})
+    draw.shuffle(rows)
+    return rows
+
+
+@pytest.fixture(scope="session")
+def pair_rows():
+    """60 different pairs of messages: `same` where both are about one thing, else `other`."""
+    draw = random.Random(1)
+    nouns = list(itertools.chain(*TOPICS.values()))
+    pairs = draw.sample(list(itertools.permutations(itertools.product(PROBLEMS, DEADLINES), 2)), 60)
+    rows = []
+    for number, ((problem, deadline), (other_problem, other_deadline)) in enumerate(pairs):
+        noun, other = draw.sample(nouns, 2)
+        second = noun if number % 2 else other
+        label = "same" if number % 2 else "other"
+        first_text, second_text = f"the {noun} {problem} {deadline}", f"my {second} {other_problem} {other_deadline}"
+        rows.append({"text": first_text, "text_pair": second_text, "label": label})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def quick(tiny_preset):
+    """Knobs under which the tiny model learns the rows above in a second or two."""
+    return {"preset": tiny_preset, "batch_size": 8, "learning_rate": 1e-2, "precision": "float32", "quiet": True}
+
+
+@pytest.fixture(scope="session")
+def topic_run(message_rows, quick, tmp_path_factory):
+    """A finished fit of the topics, with validation and test rows."""
+    import kft
+
+    out = tmp_path_factory.mktemp("runs") / "topics"
+    shares = {"validation": 0.2, "test": 0.2}
+    return kft.fit(message_rows, text="text", label="topic", epochs=16, out=str(out), **shares, **quick)
+
+
+@pytest.fixture(scope="session")
+def urgency_run(message_rows, quick, tmp_path_factory):
+    """A finished fit of the urgency, with test rows and no validation rows."""
+    import kft
+
+    out = tmp_path_factory.mktemp("runs") / "urgency"
+    shares = {"validation": 0, "test": 0.2}
+    return kft.fit(message_rows, text="text", label="urgency", epochs=16, out=str(out), **shares, **quick)
+
+
+@pytest.fixture(scope="session")
+def pair_run(pair_rows, quick, tmp_path_factory):
+    """A finished fit of two texts."""
+    import kft
+
+    out = tmp_path_factory.mktemp("runs") / "pairs"
+    return kft.fit(pair_rows, epochs=2, out=str(out), validation=0.2, **quick)

@@ -1,0 +1,141 @@
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kft.errors import RunError
+from kft.training import checkpoints
+from kft.training.checkpoints import Position
+
+INPUTS = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+TARGETS = INPUTS.sum(axis=1)
+
+
+def compiled():
+    """A network with dropout, so that its random states matter."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+    network = keras.Sequential([keras.Input((4,)), *layers])
+    network.compile("adamw", "mse")
+    network.optimizer.build(network.trainable_variables)
+    return network
+
+
+def trained(network, epochs):
+    network.fit(INPUTS, TARGETS, batch_size=8, epochs=epochs, shuffle=False, verbose=0)
+    return network
+
+
+def state(network):
+    return [np.asarray(variable) for variable in [*network.variables, *network.optimizer.variables]]
+
+
+def write(folder, *steps):
+    network = compiled()
+    return [checkpoints.save(folder, network, network.optimizer, Position(step=step)) for step in steps]
+
+
+def test_restored_training_goes_on_bit_for_bit(tmp_path):
+    unbroken = trained(compiled(), 2)
+    position = Position(epoch=2, batch=1, step=9, best_step=4, best_value=0.5, stale_epochs=1)
+    path = checkpoints.save(tmp_path, unbroken, unbroken.optimizer, position)
+    trained(unbroken, 2)
+
+    keras.utils.set_random_seed(7)
+    restored = trained(compiled(), 1)
+    assert checkpoints.restore(path, restored, restored.optimizer) == position
+    trained(restored, 2)
+    for found, expected in zip(state(restored), state(unbroken), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    random_states = [v for v in restored.variables if "seed_generator" in v.path]
+    assert random_states and np.asarray(random_states[0])[1] > 0
+
+
+def test_only_the_weights_come_back_for_the_best_epoch(tmp_path):
+    best = trained(compiled(), 1)
+    path = checkpoints.save(tmp_path, best, best.optimizer, Position(step=4))
+    weights = best.get_weights()
+    trained(best, 1)
+    iterations = int(best.optimizer.iterations)
+    checkpoints.restore_weights(path, best)
+    for found, expected in zip(best.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert int(best.optimizer.iterations) == iterations
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    (path,) = write(tmp_path, 1)
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    other.compile("adamw", "mse")
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(RunError, match="is not the same in checkpoint and model; resume with the same recipe"):
+        checkpoints.restore(path, other, other.optimizer)
+
+
+def flip(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("name", [checkpoints.STATE, checkpoints.POSITION, checkpoints.SUMS])
+@pytest.mark.parametrize("damage", [flip, lambda content: content[:-9], None], ids=["flipped", "truncated", "missing"])
+def test_every_damaged_file_is_told_by_name(name, damage, tmp_path):
+    older, newer = write(tmp_path, 4, 8)
+    if damage is None:
+        (newer / name).unlink()
+    else:
+        (newer / name).write_bytes(damage((newer / name).read_bytes()))
+    with pytest.raises(RunError) as refused:
+        checkpoints.restore(newer, compiled(), None)
+    assert str(newer / name) in str(refused.value)
+    found, problems = checkpoints.newest_intact(tmp_path)
+    assert found == older
+    assert [str(newer / name) in problem for problem in problems] == [True]
+
+
+def test_without_an_intact_checkpoint_there_is_none(tmp_path):
+    assert checkpoints.newest_intact(tmp_path / "nowhere") == (None, [])
+    (path,) = write(tmp_path, 1)
+    (path / checkpoints.STATE).write_bytes(b"")
+    found, problems = checkpoints.newest_intact(tmp_path)
+    assert found is None
+    assert len(problems) == 1
+
+
+def test_same_step_can_be_written_again_and_others_dropped(tmp_path):
+    write(tmp_path, 1, 2, 3, 3)
+    (tmp_path / ".partial-step-00000004").mkdir()
+    checkpoints.keep_only(tmp_path, {"step-00000001", "step-00000003"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000003"]
+    checkpoints.verify(tmp_path / "step-00000003")
+
+
+FULL_DISK = """
+import json, resource, signal, sys
+from pathlib import Path
+import keras
+from kft.errors import TrainingError
+from kft.training import checkpoints
+
+network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
+folder = Path(sys.argv[1])
+checkpoints.save(folder, network, None, checkpoints.Position(step=1))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    checkpoints.save(folder, network, None, checkpoints.Position(step=2))
+except TrainingError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_full_disk_leaves_the_earlier_checkpoint(tmp_path):
+    folder = tmp_path / "checkpoints"
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, folder], capture_output=True, text=True, check=True)
+    message = json.loads(done.stdout)
+    assert "step-00000002: the checkpoint could not be written" in message
+    assert f"--resume {tmp_path}" in message
+    assert [path.name for path in folder.iterdir()] == ["step-00000001"]
+    checkpoints.verify(folder / "step-00000001")
