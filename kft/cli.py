@@ -208,7 +208,7 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
 
     opened = kft.load(run)
     if source:
-        rows: Any = source
+        rows: Any = Path(source)
     else:
         lines = list(texts) or [line.rstrip("\n") for line in sys.stdin]
         width = len(opened.text_columns)
@@ -217,7 +217,7 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
                 f"found {len(lines)} texts; the model takes {width} a row: {', '.join(opened.text_columns)}"
             )
         rows = [tuple(lines[i : i + width]) for i in range(0, len(lines), width)]
-    answers = opened.predict(rows if source else rows)
+    answers = opened.predict(rows)
     content = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
     if output:
         Path(output).write_text(content, encoding="utf-8")

@@ -104,7 +104,8 @@ class Run:
         """Answers to new rows, one dict each, in the order of the rows.
 
         Args:
-            rows: A string, or a list of strings, tuples of two strings, dicts, or any table that `kft.fit` takes.
+            rows: A string, or a list of strings, tuples of two strings, dicts, any table that `kft.fit` takes, or the
+                `pathlib.Path` of a file.
             batch_size: Rows in one forward pass.
 
         Returns:

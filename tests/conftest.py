@@ -85,7 +85,8 @@ def pair_rows():
 @pytest.fixture(scope="session")
 def quick(tiny_preset):
     """Knobs under which the tiny model learns the rows above in a second or two."""
-    return {"preset": tiny_preset, "batch_size": 8, "learning_rate": 1e-2, "precision": "float32", "quiet": True}
+    rate = {"learning_rate": 5e-3, "schedule": "constant"}
+    return {"preset": tiny_preset, "batch_size": 8, "precision": "float32", "quiet": True, **rate}
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +96,7 @@ def topic_run(message_rows, quick, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("runs") / "topics"
     shares = {"validation": 0.2, "test": 0.2}
-    return kft.fit(message_rows, text="text", label="topic", epochs=16, out=str(out), **shares, **quick)
+    return kft.fit(message_rows, text="text", label="topic", epochs=20, out=str(out), **shares, **quick)
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +106,7 @@ def urgency_run(message_rows, quick, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("runs") / "urgency"
     shares = {"validation": 0, "test": 0.2}
-    return kft.fit(message_rows, text="text", label="urgency", epochs=16, out=str(out), **shares, **quick)
+    return kft.fit(message_rows, text="text", label="urgency", epochs=20, out=str(out), **shares, **quick)
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ lengths = random.integers(3, 9, 48)
 ids = random.integers(1, 20, (48, 9))
 rows = store.in_memory({"token_ids": ids, "segment_ids": ids * 0}, lengths, Encoder)
 targets = (ids[:, 0] > 9).astype(np.int32)
-recipe = Recipe.of(batch_size=8, epochs=2, weight_decay=0.1)
+recipe = Recipe.of(batch_size=8, epochs=1, weight_decay=0.1)
 
 def trained(distribute):
     chosen = devices.choose(distribute, "float32")

@@ -124,7 +124,7 @@ def test_an_unknown_preset_gets_the_nearest_name(refusal, tmp_path):
 def test_a_model_of_images_is_refused(refusal, tmp_path):
     train = write(tmp_path / "rows.csv", GOOD)
     backbone = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[4],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
         stackwise_num_filters=[64],
         stackwise_num_blocks=[1],

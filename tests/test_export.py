@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ for path, texts in json.load(open(sys.argv[1])).items():
         answers = session.run({name: info.name for name, info in signature.outputs.items()}, feeds)
         found[path]["v1"] = {name: plain(np.asarray(value)) for name, value in answers.items()}
         found[path]["methods"] = {name: s.method_name for name, s in loaded.signature_def.items()}
-assert "keras" not in sys.modules and "kft" not in sys.modules
+assert not {"kft", "keras_hub"} & set(sys.modules)
 print(json.dumps(found))
 """
 
@@ -186,7 +187,7 @@ def client(exported):
             with Client(line.split()[-1]) as asked:
                 yield asked
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)
     assert server.returncode == 0
 
 

@@ -122,10 +122,9 @@ def test_a_frozen_backbone_stays_as_it_was_to_the_bit(features_runs, tiny_preset
 def test_a_fit_follows_its_seed(features_runs):
     one, again, other = [history(run, "step") for run in features_runs]
     assert one == again != other and len(one) == 3
-    weights = [(run.path / "preset" / "model.weights.h5") for run in features_runs]
-    heads = [keras_hub.models.TextClassifier.from_preset(str(path.parent)).get_weights() for path in weights]
-    assert all((a == b).all() for a, b in zip(heads[0], heads[1], strict=True))
-    assert any((a != b).any() for a, b in zip(heads[0], heads[2], strict=True))
+    weights = [run.model.get_weights() for run in features_runs]
+    assert all((a == b).all() for a, b in zip(weights[0], weights[1], strict=True))
+    assert any((a != b).any() for a, b in zip(weights[0], weights[2], strict=True))
 
 
 def test_gradients_of_several_batches_make_one_update(message_rows, quick, tiny_preset, tmp_path):
@@ -165,9 +164,9 @@ def test_a_run_directory_holds_what_it_promises(topic_run):
     names = {path.name for path in topic_run.path.iterdir()}
     files = {"recipe.json", "labels.json", "history.jsonl", "metrics.json", "report.html", "manifest.json"}
     assert names == {*files, "preset", "tensorboard"}
-    assert topic_run.recipe.epochs == 16 and topic_run.vocabulary == {"labels": ["billing", "delivery", "product"]}
+    assert topic_run.recipe.epochs == 20 and topic_run.vocabulary == {"labels": ["billing", "delivery", "product"]}
     assert set(topic_run.metrics) == {"validation", "test", "train_s", "examples_per_s", "peak_memory_mb"}
-    assert len(history(topic_run, "step")) == 16 * 5 and len(history(topic_run, "epoch")) == 16
+    assert len(history(topic_run, "step")) == 20 * 5 and len(history(topic_run, "epoch")) == 20
     manifest = topic_run.manifest
     assert manifest["finished"] and manifest["seed"] == 0 and set(manifest["data"]) == {"train", "validation", "test"}
     assert {"recipe.json", "labels.json", "preset/model.weights.h5", "report.html"} <= set(manifest["sha256"])
@@ -175,11 +174,11 @@ def test_a_run_directory_holds_what_it_promises(topic_run):
     assert "http://" not in report.replace("http://www.w3.org", "") and "macro_f1" in report.lower().replace(" ", "_")
     board = EventAccumulator(str(topic_run.path / "tensorboard"))
     board.Reload()
-    assert [event.step for event in board.Scalars("step/loss")] == list(range(1, 81))
+    assert [event.step for event in board.Scalars("step/loss")] == list(range(1, 101))
 
 
 def test_the_preset_opens_with_plain_keras_hub(topic_run, message_rows):
-    plain = keras_hub.models.TextClassifier.from_preset(str(topic_run.path / "preset"))
+    plain = keras_hub.models.TextClassifier.from_preset(str(topic_run.path / "preset"), compile=False)
     texts = [row["text"] for row in message_rows[:9]]
     logits = plain.predict(texts, verbose=0)
     scores = np.array([list(answer["scores"].values()) for answer in topic_run.predict(texts)])

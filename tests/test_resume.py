@@ -37,8 +37,8 @@ def write_rows(path, rows):
 @pytest.fixture(scope="module")
 def recipe(train, quick):
     knobs = {name: value for name, value in quick.items() if name != "quiet"}
-    asked = {"text": "text", "label": "topic", "validation": 0.2, "epochs": 8, "checkpoint_every": 2, **knobs}
-    return {"train": train, **asked}
+    asked = {"text": "text", "label": "topic", "validation": 0.2, "epochs": 8, "checkpoint_every": 2}
+    return {"train": train, **knobs, **asked, "schedule": "linear"}
 
 
 def start(recipe, out):
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_used(interrupted, whole
     ("knobs", "message"),
     [
         ({"batch_size": 4}, "batch_size was 8, now 4"),
-        ({"learning_rate": 1e-3}, "learning_rate was 0.01, now 0.001"),
+        ({"learning_rate": 1e-3}, "learning_rate was 0.005, now 0.001"),
         ({"seed": 1}, "seed was 0, now 1"),
     ],
 )

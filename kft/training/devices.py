@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,15 @@ def _tensorflow(kind: str, wanted: int | None) -> tuple[str, str, int, Any]:
     devices = gpus or _logical_cpus(tf, wanted)
     _enough(devices, wanted, platform)
     names = [device.name for device in devices[:wanted]]
-    return platform, "mirrored", len(names), tf.distribute.MirroredStrategy(names)
+    return platform, "mirrored", len(names), _mirrored(tuple(names))
+
+
+@functools.cache
+def _mirrored(names: tuple[str, ...]) -> Any:
+    """One strategy for the same devices: the collectives of two in one process get each other's tensors."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(list(names))
 
 
 def _logical_cpus(tf: Any, wanted: int | None) -> list[Any]:

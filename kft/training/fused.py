@@ -5,9 +5,27 @@ Keras writes the same update as some twenty small ops a variable, which take sec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+
+
+def summed(gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
+    """Gradients of variables as dense tensors, summed over the replicas. Graph code.
+
+    Clipping needs both: rows of an embedding table that occur twice add up, and so do the replicas' shares.
+    """
+    dense = [
+        tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+        if isinstance(gradient, tf.IndexedSlices)
+        else gradient
+        for gradient, variable in zip(gradients, variables, strict=True)
+    ]
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return dense
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, dense)
 
 
 def adam_step(
@@ -28,15 +46,13 @@ def adam_step(
         variable: The `tf.Variable` to train.
         momentum: Its first moment, a `tf.Variable`.
         velocity: Its second moment, a `tf.Variable`.
-        gradient: A tensor of the variable's shape, or `tf.IndexedSlices`.
+        gradient: A tensor of the variable's shape.
         step: The number of this update, from 1.
         learning_rate: A scalar.
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
         epsilon: Added to the root of the second moment.
     """
-    if isinstance(gradient, tf.IndexedSlices):  # an embedding table: rows that occur twice add up
-        gradient = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
     step = tf.cast(step, variable.dtype)
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,

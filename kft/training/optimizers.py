@@ -66,6 +66,18 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     factors: Mapping[str, float] = {}
 
+    def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
+        """Keras's update, of the sum over replicas: on TensorFlow it would clip each replica's share by itself."""
+        if keras.config.backend() == "tensorflow":
+            from kft.training import fused
+
+            grads = fused.summed(grads, trainable_variables)
+        super()._backend_apply_gradients(grads, trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """Nothing: they are summed already."""
+        return grads_and_vars
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
         factor = self.factors.get(self._trainable_variables[index].path, 1.0)
