@@ -91,6 +91,7 @@ def reloaded(exported, probes, tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["topics", "urgency", "pairs"])
 @pytest.mark.parametrize("loader", ["v1", "v2"])
 def test_a_reloaded_export_answers_as_predict_does(exported, probes, reloaded, name, loader):
@@ -106,6 +107,7 @@ def test_a_reloaded_export_answers_as_predict_does(exported, probes, reloaded, n
     np.testing.assert_allclose(found["scores"], scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_signatures_are_those_that_tensorflow_serving_defines(exported, reloaded):
     for name, method in (("topics", "classify"), ("urgency", "regress"), ("pairs", "classify")):
         methods = reloaded[str(exported[name][1])]["methods"]
@@ -114,6 +116,7 @@ def test_signatures_are_those_that_tensorflow_serving_defines(exported, reloaded
         assert own == {key: f"tensorflow/serving/{value}" for key, value in expected.items()}
 
 
+@pytest.mark.slow
 def test_versions_count_up_and_the_config_names_every_model(exported):
     versions = {name: version.name for name, (_, version) in exported.items()}
     assert versions == {"topics": "8", "urgency": "1", "pairs": "1"}
@@ -126,6 +129,7 @@ def test_versions_count_up_and_the_config_names_every_model(exported):
         assert (version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_contract_says_what_is_served(exported):
     run, version = exported["topics"]
     contract = json.loads((version / "assets.extra" / "kft.json").read_text(encoding="utf-8"))
@@ -134,6 +138,7 @@ def test_the_contract_says_what_is_served(exported):
     assert contract["largest_difference"] <= gates.TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_gate_refuses_another_answer(exported):
     run, version = exported["urgency"]
     texts = ["the lamp is late today", "my refund was lost"]
@@ -191,6 +196,7 @@ def client(exported):
     assert server.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_server_predicts_as_the_run_does(client, exported, message_rows, pair_rows):
     texts = [row["text"] for row in message_rows[:5]]
     topic_run, urgency_run, pair_run = [exported[name][0] for name in ("topics", "urgency", "pairs")]
@@ -204,6 +210,7 @@ def test_the_server_predicts_as_the_run_does(client, exported, message_rows, pai
     assert [answer["label"] for answer in client.predict("pairs", pairs)] == labels
 
 
+@pytest.mark.slow
 def test_the_server_classifies_and_regresses_as_the_run_predicts(client, exported, message_rows):
     rows = [{"text": row["text"]} for row in message_rows[:5]]
     expected = exported["topics"][0].predict(rows)

@@ -17,6 +17,8 @@ import pytest
 import kft
 from kft.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 900
 STEPS_PER_EPOCH = 6
 
