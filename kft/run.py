@@ -184,14 +184,14 @@ def load(path: str | Path) -> Run:
     Raises:
         RunError: No run is there, it never finished, or a file of it is damaged.
     """
-    from kft.training import checkpoints
-
     path = Path(path)
     if not (path / RECIPE).is_file():
         raise RunError(f"{path}: no run is here (no {RECIPE}). Expected a directory that kft.fit has written.")
     run = Run(path)
     if not run.manifest.get("finished"):
         raise RunError(f"{path}: this fit has not finished. Go on with: kft fit --resume {path}")
+    from kft.training import checkpoints  # after the refusals, which should not wait for TensorFlow
+
     for name, digest in run.manifest["sha256"].items():
         if not (path / name).is_file():
             raise RunError(f"{path / name}: missing; the run is damaged. Restore the file or fit again.")
