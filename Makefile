@@ -19,10 +19,10 @@ demo: $(INSTALLED) ## Fine-tune a small model on the messages that come with kft
 	$(BIN)/kft demo $(ARGS)
 
 test: $(INSTALLED) ## Run the quick tests; ARGS=tests/data runs some of them
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-all: $(INSTALLED) $(TORCH_INSTALLED) ## Install torch too and run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED) ## Check style, format, types and who imports whom
 	$(BIN)/ruff check .
