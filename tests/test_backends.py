@@ -158,8 +158,8 @@ print(json.dumps(told))
             "jax",
             {
                 "mirrored:2": "distribute='mirrored' is TensorFlow's, the backend is jax. Use data_parallel",
-                "tpu": "distribute='tpu': JAX sees cpu, no TPU. Use auto or none.",
                 "data_parallel:2": None,
+                "tpu": "distribute='tpu': JAX sees cpu, no TPU. Use auto or none.",
                 "data_parallel:3": "distribute asks for 3 devices; this process sees 2 cpu. Ask for fewer",
             },
         ),

@@ -162,7 +162,7 @@ def test_failed_trials_say_why_and_other_rows_are_refused(meals, shared, tmp_pat
     ("asked", "message"),
     [
         ({"validation": 0}, "without validation rows trials cannot be compared"),
-        ({"objective": "pearson"}, "'pearson', which classify does not have; expected one of: accuracy"),
+        ({"objective": "pearson"}, "'pearson', which classify does not have. Expected one of: loss, accuracy"),
         ({"objective": "acuracy"}, "Did you mean 'accuracy'?"),
         ({"search": "gird"}, "expected random or grid. Did you mean 'grid'?"),
         ({"trials": 0}, "trials: found 0"),
