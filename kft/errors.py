@@ -43,6 +43,10 @@ class TrainingError(KftError):
     exit_code = 6
 
 
+class OutOfMemory(TrainingError):
+    """A batch that the device has no memory for; the fit goes on with smaller micro-batches, if there are any."""
+
+
 class Interrupted(KftError):
     """SIGINT or SIGTERM; the exit code is 128 plus the signal's number, as shells have it."""
 

@@ -85,6 +85,7 @@ class Recipe(pydantic.BaseModel):
     checkpoint_every: int | None = Field(
         None, ge=1, description="Batches between two checkpoints; one is written after each epoch besides."
     )
+    save_total_limit: int = Field(2, ge=1, description="Newest checkpoints kept while training, beside the best one.")
 
     # -- the machine ---------------------------------------------------------------------------------------------
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of split, order, head and dropout.")

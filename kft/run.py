@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import resource
 import shutil
 import sys
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
+from kft import disk
 from kft.errors import RunError
 from kft.recipe import Recipe
 
@@ -32,6 +31,7 @@ RECIPE, LABELS, METRICS, MANIFEST, PRESET, REPORT = (
     "preset",
     "report.html",
 )
+OWN_SUM = "manifest_sha256"
 
 
 class Run:
@@ -57,17 +57,17 @@ class Run:
     @cached_property
     def vocabulary(self) -> dict[str, Any]:
         """What the training targets taught: class names, or mean and deviation."""
-        return read_json(self.path / LABELS)
+        return disk.read_json(self.path / LABELS)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Versions, seeds, data fingerprints, decisions, and the sha256 of every file."""
-        return read_json(self.path / MANIFEST)
+        return read_manifest(self.path)
 
     @property
     def metrics(self) -> dict[str, Any]:
         """Metrics of each part, and `train_s`, `examples_per_s`, `peak_memory_mb`."""
-        return read_json(self.path / METRICS)
+        return disk.read_json(self.path / METRICS)
 
     @cached_property
     def task(self) -> Task:
@@ -190,16 +190,23 @@ def load(path: str | Path) -> Run:
     run = Run(path)
     if not run.manifest.get("finished"):
         raise RunError(f"{path}: this fit has not finished. Go on with: kft fit --resume {path}")
-    from kft.training import checkpoints  # after the refusals, which should not wait for TensorFlow
+    verify(path, run.manifest)
+    return run
 
-    for name, digest in run.manifest["sha256"].items():
+
+def verify(path: Path, manifest: dict[str, Any]) -> None:
+    """Compares every file that the manifest names with its sha256.
+
+    Raises:
+        RunError: Names the file that is missing or damaged.
+    """
+    for name, digest in manifest["sha256"].items():
         if not (path / name).is_file():
             raise RunError(f"{path / name}: missing; the run is damaged. Restore the file or fit again.")
-        if checkpoints.sha256(path / name) != digest:
+        if disk.sha256(path / name) != digest:
             raise RunError(
                 f"{path / name}: its sha256 is not the recorded one; damaged on disk. Restore it or fit again."
             )
-    return run
 
 
 @contextlib.contextmanager
@@ -242,34 +249,40 @@ def free_name(stem: str, root: Path = Path("runs")) -> Path:
     return root / f"{stem}-{number}"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run.
-
-    Raises:
-        RunError: It is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: missing or damaged ({error}).") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON under another name and renames it, so the file is whole or as it was."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+def begin(path: Path, recipe: Recipe, vocabulary: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Writes what a resumed fit has to find, the manifest last."""
+    with disk.refusals(path):
+        recipe.write(path / RECIPE)
+        disk.write_json(path / LABELS, vocabulary)
+        _write_manifest(path, {**identity, "finished": False}, [RECIPE, LABELS])
 
 
 def finish(path: Path, manifest: dict[str, Any]) -> None:
     """Marks a run as finished, with the sha256 of every file a loaded run reads. Its checkpoints have served."""
     from kft.training import checkpoints
 
-    shutil.rmtree(path / "checkpoints", ignore_errors=True)
-    kept = [p for p in sorted(path.rglob("*")) if p.is_file() and "tensorboard" not in p.parts]
-    names = [str(p.relative_to(path)) for p in kept if p.name not in (MANIFEST, ".lock")]
-    sums = {name: checkpoints.sha256(path / name) for name in names}
-    write_json(path / MANIFEST, {**manifest, "finished": True, "sha256": sums})
+    aside = {"tensorboard", checkpoints.FOLDER, MANIFEST, ".lock"}
+    files = [p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()]
+    _write_manifest(path, {**manifest, "finished": True}, [str(p) for p in files if p.parts[0] not in aside])
+    shutil.rmtree(path / checkpoints.FOLDER, ignore_errors=True)
+
+
+def _write_manifest(path: Path, content: dict[str, Any], names: list[str]) -> None:
+    """The manifest, with the sha256 of these files and of itself."""
+    content = {**content, "sha256": {name: disk.sha256(path / name) for name in names}}
+    disk.write_json(path / MANIFEST, {**content, OWN_SUM: disk.json_sha256(content)})
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    content = disk.read_json(path / MANIFEST)
+    if disk.json_sha256({k: v for k, v in content.items() if k != OWN_SUM}) != content.get(OWN_SUM):
+        raise RunError(f"{path / MANIFEST}: its content is not what was written; damaged on disk. Fit again.")
+    return content
 
 
 def peak_memory_mb() -> float:

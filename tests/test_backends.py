@@ -56,7 +56,7 @@ def trained(distribute):
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, rows, targets, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
         outputs = loop.outputs(trainer.network, rows, chosen, 16)
-    losses = [r["loss"] for r in callbacks.read_history(folder / "history.jsonl") if r["kind"] == "step"]
+    losses = [r["loss"] for r in history.read(folder) if r["kind"] == "step"]
     return {"devices": str(chosen), "losses": losses, "outputs": outputs.tolist()}
 
 told["many"], told["one"] = trained(distribute), trained("none")

@@ -9,7 +9,7 @@ from typing import Any
 
 import filelock
 
-from kft import run
+from kft import disk
 from kft.errors import RunError
 
 STUDY = "study.json"
@@ -40,9 +40,9 @@ def claim(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         raise RunError(f"{out}: cannot be written: {error.strerror or error}. Choose another out.") from None
     try:
         if study.is_file():
-            _refuse_changes(out, run.read_json(study), identity)
+            _refuse_changes(out, disk.read_json(study), identity)
         else:
-            run.write_json(study, identity)
+            disk.write_json(study, identity)
         yield
     finally:
         lock.release()

@@ -80,6 +80,26 @@ def _batch(
     return Batch(np.concatenate([rows, np.repeat(rows[:1], missing)]), longest, missing)
 
 
+def micro_batches(batch: Batch, pieces: int, multiple_of: int = 1) -> list[Batch]:
+    """Cuts a batch into `pieces` of equal size, to be computed one after the other.
+
+    Args:
+        batch: The batch.
+        pieces: How many; 1 gives the batch as it is.
+        multiple_of: Every piece holds a multiple of this many rows. The last are filled up with rows of no weight.
+
+    >>> [piece.rows.tolist() for piece in micro_batches(Batch(np.arange(3), 8), 2)]
+    [[0, 1], [2, 0]]
+    """
+    if pieces == 1:
+        return [batch]
+    size = -(-len(batch.rows) // (pieces * multiple_of)) * multiple_of
+    num_real = len(batch.rows) - batch.num_padding
+    rows = np.concatenate([batch.rows, np.repeat(batch.rows[:1], size * pieces - len(batch.rows))])
+    starts = range(0, size * pieces, size)
+    return [Batch(rows[i : i + size], batch.length, min(size, max(0, i + size - num_real))) for i in starts]
+
+
 def fixed_lengths(max_length: int, fewest: int = 32) -> tuple[int, ...]:
     """Powers of two from `fewest` below `max_length`, and `max_length`: the shapes a compiler has to see.
 

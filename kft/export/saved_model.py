@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kft import disk
 from kft.errors import ExportError
 from kft.export import gates
 from serve import bundle
@@ -46,7 +47,8 @@ def export(run: Run, model_dir: Path) -> Path:
             json.dumps({**_contract(run), "largest_difference": difference}, indent=2), encoding="utf-8"
         )
         probe.unlink()
-        _flush(partial)
+        for path in [*partial.rglob("*"), partial]:
+            disk.flush(path)
         version = _publish(partial, model_dir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -104,16 +106,6 @@ def _in_a_process(module: str, *arguments: Path) -> str:
         tail = "\n".join(done.stderr.strip().splitlines()[-15:])
         raise ExportError(f"{module} failed; nothing was exported.\n{tail}")
     return done.stdout.strip().splitlines()[-1]
-
-
-def _flush(folder: Path) -> None:
-    """Waits until everything below a folder is on the disk."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _publish(partial: Path, model_dir: Path) -> Path:

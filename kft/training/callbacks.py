@@ -1,24 +1,23 @@
-"""What happens beside the arithmetic of training: history, TensorBoard, the progress bar, watchfulness, signals."""
+"""What happens beside the arithmetic of training: watchfulness, signals, the progress bar."""
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import keras
 from keras import ops
-from keras.src.losses.loss import unscale_loss_for_distribution
 
 from kft.data.batches import Batch
 from kft.errors import TrainingError
+from kft.training import devices, optimizers
+from kft.training.history import History
 
 
 class BatchLoss(keras.metrics.Metric):
@@ -34,84 +33,25 @@ class BatchLoss(keras.metrics.Metric):
         self.value = self.add_variable((), "zeros", name="value", aggregation="mean")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        # Keras divides losses by the number of replicas, so that their gradients add up to the mean.
-        loss = unscale_loss_for_distribution(self.loss(y_true, y_pred, sample_weight))
+        loss = devices.mean_over_replicas(self.loss(y_true, y_pred, sample_weight))
         self.value.assign(ops.cast(loss, self.value.dtype))
 
     def result(self) -> Any:
         return ops.convert_to_tensor(self.value)  # JAX does not take the variable itself
 
 
-class History:
-    """`history.jsonl` and TensorBoard scalars: one record a batch and one an epoch, in the order they happened.
-
-    Records carry no clock times, so a fit that was killed and resumed leaves the same file as one that was not.
-    """
-
-    def __init__(self, run_dir: Path):
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._events, self._summaries = event_pb2, summary_pb2
-        self.path = run_dir / "history.jsonl"
-        self._file = self.path.open("a", encoding="utf-8")
-        self._board = EventFileWriter(str(run_dir / "tensorboard"))
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Appends a record; its numbers become scalars at its `step`."""
-        self._file.write(json.dumps(record) + "\n")
-        values = [
-            self._summaries.Summary.Value(tag=f"{record['kind']}/{name}", simple_value=float(value))
-            for name, value in record.items()
-            if name not in ("kind", "step") and isinstance(value, int | float)
-        ]
-        event = self._events.Event(
-            wall_time=time.time(), step=record["step"], summary=self._summaries.Summary(value=values)
-        )
-        self._board.add_event(event)
-
-    def flush(self) -> None:
-        """Puts all records so far into the files."""
-        self._file.flush()
-        self._board.flush()
-
-    def close(self) -> None:
-        """Flushes and closes the files."""
-        self._file.close()
-        self._board.close()
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """All records of a history file; a last line that was cut off in writing is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
-
-
-def rewind_history(path: Path, step: int, epoch: int) -> list[dict[str, Any]]:
-    """Drops the records behind a checkpoint, and returns those that stay."""
-    kept = [
-        record
-        for record in read_history(path)
-        if (record["step"] <= step if record["kind"] == "step" else record["epoch"] < epoch)
-    ]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    partial.replace(path)
-    return kept
-
-
 class Watch(keras.callbacks.Callback):
-    """Follows each batch: records it, moves the progress bar, and stops on a loss that is not finite or on a signal.
+    """Follows each step: records it, moves the progress bar, and stops on numbers that are not finite or on a signal.
 
     Args:
-        step: Batches trained on before.
+        step: Steps trained before.
         epoch: The epoch in progress.
         history: Where records go.
-        rate: (step) to the learning rate of that batch.
-        part: The batches of this call, for the message.
-        progress: (step, loss) after each batch.
+        rate: (step) to the learning rate of that step.
+        part: The batches of this call, one a step.
+        micro_batches: Pieces that each of them is fed in.
+        first_update: The step that ends with the first update of the weights.
+        progress: What shows each step.
         interrupted: Tells whether a signal asked to stop.
     """
 
@@ -123,35 +63,63 @@ class Watch(keras.callbacks.Callback):
         history: History,
         rate: Callable[[int], float],
         part: Sequence[Batch],
-        progress: Callable[[int, float], None],
+        micro_batches: int,
+        first_update: int,
+        progress: Progress,
         interrupted: Callable[[], bool],
     ):
         super().__init__()
         self.step, self.epoch = step, epoch
-        self.history, self.rate, self.part = history, rate, part
-        self.progress, self.interrupted = progress, interrupted
+        self.history, self.rate, self.part, self.micro_batches = history, rate, part, micro_batches
+        self.first_update, self.progress, self.interrupted = first_update, progress, interrupted
         self.losses: list[float] = []
         self.failure: TrainingError | None = None
+        self._pieces: list[float] = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        loss = float((logs or {})["batch_loss"])
-        rate = self.rate(self.step)
-        self.step += 1
-        if not math.isfinite(loss):
-            rows = ", ".join(str(row) for row in self.part[len(self.losses)].rows[:8])
-            self.failure = TrainingError(
-                f"step {self.step}: the loss is {loss} "
-                f"(learning rate {rate:.3g}; rows {rows}, … of the training part). "
-                "Training stopped; earlier checkpoints are intact. Try a lower learning_rate, a longer warmup, or "
-                "precision=float32."
-            )
+        self._pieces.append(float((logs or {})["batch_loss"]))
+        norm = optimizers.gradient_norm(self.model.optimizer)
+        if not (math.isfinite(self._pieces[-1]) and math.isfinite(norm)):
+            self.failure = self._not_finite(self._pieces[-1], norm)
             self.model.stop_training = True
             return
+        if len(self._pieces) < self.micro_batches:
+            return
+        loss, rate = sum(self._pieces) / len(self._pieces), self.rate(self.step)
+        self._pieces = []
+        self.step += 1
         self.losses.append(loss)
-        self.history.add({"kind": "step", "step": self.step, "epoch": self.epoch, "loss": loss, "learning_rate": rate})
-        self.progress(self.step, loss)
+        self.history.add(
+            {
+                "kind": "step",
+                "step": self.step,
+                "epoch": self.epoch,
+                "loss": loss,
+                "learning_rate": rate,
+                "gradient_norm": norm,
+            }
+        )
+        self.progress.move(self.step, self.epoch, loss)
+        if self.step == self.first_update:
+            self._say_what_has_no_gradient()
         if self.interrupted():
             self.model.stop_training = True
+
+    def _say_what_has_no_gradient(self) -> None:
+        idle = optimizers.without_gradient(self.model.optimizer)
+        if idle:
+            shown = ", ".join(idle[:5]) + (", …" if len(idle) > 5 else "")
+            self.progress.note(f"{len(idle)} trainable variables had no gradient in the first update: {shown}")
+
+    def _not_finite(self, loss: float, norm: float) -> TrainingError:
+        rows = self.part[len(self.losses)].rows
+        shown = ", ".join(str(row) for row in rows[:8]) + (", …" if len(rows) > 8 else "")
+        return TrainingError(
+            f"step {self.step + 1}: the loss is {loss:.6g} and the gradient norm {norm:.6g} "
+            f"(learning rate {self.rate(self.step):.3g}; rows {shown} of the training part). "
+            "Training stopped; earlier checkpoints are intact. Try a lower learning_rate, a longer warmup, or "
+            "precision=float32."
+        )
 
 
 class Signals:
@@ -183,14 +151,18 @@ class Signals:
 
 
 class Progress:
-    """A progress bar with rate and time left; on something that is no terminal, a line every tenth of the way."""
+    """A progress bar with rate and time left; on something that is no terminal, a line every tenth of the way.
 
-    def __init__(self, total_steps: int, batch_size: int, quiet: bool = False):
+    Attributes:
+        notes: What the user should know, in the order it was found.
+    """
+
+    def __init__(self, total_steps: int, batch_size: int, quiet: bool = False, notes: Sequence[str] = ()):
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self.total, self.batch_size, self.quiet = total_steps, batch_size, quiet
+        self.total, self.batch_size, self.quiet, self.notes = total_steps, batch_size, quiet, list(notes)
         console = Console(stderr=True)
         self._is_terminal = console.is_terminal
         self._bar = Bar(
@@ -212,25 +184,26 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def at(self, epoch: int) -> Callable[[int, float], None]:
-        """The function to call after each batch of this epoch (from 0)."""
+    def move(self, step: int, epoch: int, loss: float) -> None:
+        """Called after each step (from 1), with its epoch (from 0)."""
+        now = time.monotonic()
+        if self._start is None:  # the first batch compiles and says nothing of the rate
+            self._start = (step, now)
+        steps, seconds = step - self._start[0], now - self._start[1]
+        rate = f"{steps * self.batch_size / seconds:.0f}" if steps and seconds else "–"
+        self._bar.update(self._task, completed=step, epoch=epoch + 1, loss=f"{loss:.3f}", rate=rate)
+        if not self._is_terminal and not self.quiet and step / self.total >= self._next_line:
+            left = seconds / steps * (self.total - step) if steps else 0
+            print(
+                f"step {step}/{self.total}  epoch {epoch + 1}  loss {loss:.3f}  {rate} rows/s  {left:.0f} s left",
+                file=sys.stderr,
+            )
+            self._next_line = math.floor(step / self.total * 10 + 1) / 10
 
-        def move(step: int, loss: float) -> None:
-            now = time.monotonic()
-            if self._start is None:  # the first batch compiles and says nothing of the rate
-                self._start = (step, now)
-            steps, seconds = step - self._start[0], now - self._start[1]
-            rate = f"{steps * self.batch_size / seconds:.0f}" if steps and seconds else "–"
-            self._bar.update(self._task, completed=step, epoch=epoch + 1, loss=f"{loss:.3f}", rate=rate)
-            if not self._is_terminal and not self.quiet and step / self.total >= self._next_line:
-                left = seconds / steps * (self.total - step) if steps else 0
-                print(
-                    f"step {step}/{self.total}  epoch {epoch + 1}  loss {loss:.3f}  {rate} rows/s  {left:.0f} s left",
-                    file=sys.stderr,
-                )
-                self._next_line = math.floor(step / self.total * 10 + 1) / 10
-
-        return move
+    def note(self, text: str) -> None:
+        """Something the user should know, shown now and kept for the report."""
+        self.notes.append(text)
+        self.say(f"note: {text}")
 
     def say(self, line: str) -> None:
         """A line above the bar."""

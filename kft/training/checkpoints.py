@@ -1,19 +1,17 @@
 """Checkpoints: everything a fit needs to go on as if it had never stopped.
 
 A checkpoint is a folder `step-<number>` with `state.safetensors` (every variable of model and optimizer, the random
-states of dropout included), `position.json` and `sha256.json`. It is written under another name, flushed to the disk
-and renamed, so one that has its name is whole; none is ever written over.
+states of dropout included), `position.json`, `history.jsonl` up to there and `sha256.json`. It is written under
+another name, flushed to the disk and renamed, so one that has its name is whole; none is ever written over.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,21 @@ import keras
 import numpy as np
 import safetensors.numpy
 
+from kft import disk
 from kft.errors import RunError, TrainingError
 
-STATE, POSITION, SUMS = "state.safetensors", "position.json", "sha256.json"
+FOLDER = "checkpoints"
+ROLES = (
+    "gradient_accumulator",
+    "momentum",
+    "velocity",
+    "iteration",
+    "gradient_norm",
+    "learning_rate",
+    "step_counter",
+    "dynamic_scale",
+)
+STATE, POSITION, HISTORY, SUMS = "state.safetensors", "position.json", "history.jsonl", "sha256.json"
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,14 @@ class Position:
     Attributes:
         epoch: The epoch in progress, from 0.
         batch: Batches of that epoch already trained on.
-        step: Batches trained on since the start.
+        step: Batches trained on since the start: one a step.
         best_step: The step of the best weights so far by `save_best_by`; None before the first validation.
         best_value: That metric's value there.
         stale_epochs: Validations since then.
+        micro_batches: Pieces that each batch was computed in.
+        train_s: Seconds spent in training batches.
+        num_rows: Rows trained on, counted once an epoch.
+        notes: What the user should know of the training so far.
     """
 
     epoch: int = 0
@@ -45,29 +59,39 @@ class Position:
     best_step: int | None = None
     best_value: float | None = None
     stale_epochs: int = 0
+    micro_batches: int = 1
+    train_s: float = 0.0
+    num_rows: int = 0
+    notes: tuple[str, ...] = ()
 
 
-def save(folder: Path, network: Any, optimizer: Any, position: Position) -> Path:
-    """Writes a checkpoint of this position under `folder`.
+def at(folder: Path, step: int) -> Path:
+    """The checkpoint of this step."""
+    return folder / f"step-{step:08d}"
+
+
+def save(folder: Path, network: Any, optimizer: Any, position: Position, history: Path) -> Path:
+    """Writes a checkpoint of this position under `folder`, with a copy of the history so far.
 
     Raises:
         TrainingError: The disk is full or not writable. Older checkpoints are untouched.
     """
-    target = folder / f"step-{position.step:08d}"
+    target = at(folder, position.step)
     partial = folder / f".partial-{target.name}"
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         safetensors.numpy.save_file(_arrays(network, optimizer), partial / STATE)
         (partial / POSITION).write_text(json.dumps(asdict(position), indent=2), encoding="utf-8")
-        sums = {name: sha256(partial / name) for name in (STATE, POSITION)}
+        shutil.copyfile(history, partial / HISTORY)
+        sums = {name: disk.sha256(partial / name) for name in (STATE, POSITION, HISTORY)}
         (partial / SUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
         for path in [*partial.iterdir(), partial]:
-            flush(path)
+            disk.flush(path)
         if target.exists():  # the same step, reached again after a resume from an older checkpoint
             shutil.rmtree(target)
         partial.rename(target)
-        flush(folder)
+        disk.flush(folder)
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise TrainingError(
@@ -77,24 +101,45 @@ def save(folder: Path, network: Any, optimizer: Any, position: Position) -> Path
     return target
 
 
-def restore(path: Path, network: Any, optimizer: Any) -> Position:
+def restore(path: Path, network: Any, optimizer: Any, micro_batches: int = 1) -> Position:
     """Puts a checkpoint's state into a model and optimizer of the same shape.
+
+    Args:
+        path: The checkpoint.
+        network: The model.
+        optimizer: Its optimizer.
+        micro_batches: Pieces that each batch will be computed in; may be other than before.
 
     Raises:
         RunError: A file is damaged, or the variables are not those of this model.
     """
     verify(path)
     arrays = safetensors.numpy.load_file(path / STATE)
+    position = read_position(path)
+    if micro_batches != position.micro_batches:
+        _recount(arrays, micro_batches / position.micro_batches)
     variables = dict(_variables(network, optimizer))
-    found = {(name, array.size) for name, array in arrays.items()}
-    odd = sorted(found ^ {(name, math.prod(variable.shape)) for name, variable in variables.items()})
-    if odd:
-        raise RunError(
-            f"{path}: variable {odd[0][0]!r} is not the same in checkpoint and model; resume with the same recipe."
-        )
-    for name, variable in variables.items():
-        variable.assign(arrays[name].reshape(variable.shape))
-    return read_position(path)
+    names = {name for name in {*arrays, *variables} if micro_batches == position.micro_batches or not _is_sum(name)}
+    for name in sorted(names):
+        if name not in arrays or name not in variables or arrays[name].size != math.prod(variables[name].shape):
+            raise RunError(
+                f"{path}: variable {name!r} is not the same in checkpoint and model; resume with the same recipe."
+            )
+    for name in sorted({*arrays} & {*variables}):
+        variables[name].assign(arrays[name].reshape(variables[name].shape))
+    return replace(position, micro_batches=micro_batches)
+
+
+def _recount(arrays: dict[str, np.ndarray], factor: float) -> None:
+    """The optimizer's count of calls and sums of gradients, as other micro-batches would have made them."""
+    for name, array in arrays.items():
+        if _is_sum(name) or name.startswith("optimizer/iteration/"):
+            arrays[name] = (array * factor).astype(array.dtype)
+
+
+def _is_sum(name: str) -> bool:
+    """Whether a variable holds gradients summed up for an update to come; there are none without accumulation."""
+    return name.startswith("optimizer/gradient_accumulator/")
 
 
 def restore_weights(path: Path, network: Any) -> None:
@@ -107,7 +152,8 @@ def restore_weights(path: Path, network: Any) -> None:
 
 def read_position(path: Path) -> Position:
     """The position a checkpoint was written at."""
-    return Position(**json.loads((path / POSITION).read_text(encoding="utf-8")))
+    read = json.loads((path / POSITION).read_text(encoding="utf-8"))
+    return Position(**{**read, "notes": tuple(read["notes"])})
 
 
 def verify(path: Path) -> None:
@@ -120,8 +166,8 @@ def verify(path: Path) -> None:
         sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path / SUMS}: missing or damaged ({error}); this checkpoint cannot be trusted.") from None
-    for name in (STATE, POSITION):
-        if not (path / name).is_file() or sha256(path / name) != sums.get(name):
+    for name in (STATE, POSITION, HISTORY):
+        if not (path / name).is_file() or disk.sha256(path / name) != sums.get(name):
             raise RunError(f"{path / name}: missing, or its sha256 differs from the recorded one: damaged on disk.")
 
 
@@ -138,26 +184,14 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
-def keep_only(folder: Path, kept: set[str]) -> None:
-    """Removes every checkpoint whose name is not in `kept`, and leftovers of writes that were cut off."""
+def keep_only(folder: Path, num_newest: int, best_step: int | None) -> None:
+    """Removes all checkpoints but the newest few and the best, and leftovers of writes that were cut off."""
+    kept = sorted(folder.glob("step-*"))[-num_newest:]
+    if best_step is not None:
+        kept.append(at(folder, best_step))
     for path in folder.glob("*step-*"):
-        if path.name not in kept:
+        if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def flush(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _variables(network: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
@@ -166,11 +200,15 @@ def _variables(network: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
     groups = [("model", network.variables), ("optimizer", optimizer.variables if optimizer else [])]
     for group, variables in groups:
         own = [v for v in variables if group == "optimizer" or v not in _metric_variables(network)]
-        for i, variable in enumerate(own):
-            if id(variable) not in seen:
-                seen.add(id(variable))
-                # An optimizer's names hold those of layers, which count up from model to model in a process.
-                yield f"{group}/{i:04d}" + (f"/{variable.name}" if group == "model" else ""), variable
+        counts: dict[str, int] = {}
+        for variable in own:
+            if id(variable) in seen:
+                continue
+            seen.add(id(variable))
+            # An optimizer's names begin with those of layers, which count up from model to model in a process.
+            role = variable.name if group == "model" else next(r for r in ROLES if variable.name.endswith(r))
+            counts[role] = counts.get(role, -1) + 1
+            yield f"{group}/{role}/{counts[role]:04d}", variable
 
 
 def _metric_variables(network: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from keras.src.losses.loss import unscale_loss_for_distribution
 
 from kft.errors import DeviceError
 
@@ -185,6 +186,19 @@ def _gpu_has_bfloat16(backend: str) -> bool:
 
     details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
     return details.get("compute_capability", (0, 0))[0] >= 8
+
+
+def mean_over_replicas(loss: Any) -> Any:
+    """A Keras loss as the mean over the whole batch: Keras divides it by the number of replicas in their scope."""
+    return unscale_loss_for_distribution(loss)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a backend's way to say that the device has no memory left."""
+    kind = type(error).__name__
+    if kind in ("XlaRuntimeError", "JaxRuntimeError"):
+        return "RESOURCE_EXHAUSTED" in str(error)
+    return kind in ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")
 
 
 def make_deterministic() -> None:

@@ -28,6 +28,11 @@ def summed(gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, dense)
 
 
+def global_norm(gradients: Sequence[Any]) -> Any:
+    """The root of the sum of all squares: one op and one pass for each gradient. Graph code."""
+    return tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(tf.cast(gradient, tf.float32)) for gradient in gradients]))
+
+
 def adam_step(
     variable: Any,
     momentum: Any,

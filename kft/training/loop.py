@@ -7,9 +7,10 @@ checkpoint is ever taken in the middle of `model.fit`.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ import numpy as np
 from kft.data import batches
 from kft.data.feed import Feed, for_keras, in_row_order
 from kft.data.store import Store
-from kft.errors import Interrupted
+from kft.errors import Interrupted, OutOfMemory
 from kft.evaluation import metrics
 from kft.recipe import Recipe
 from kft.training import callbacks, checkpoints, optimizers
+from kft.training import history as histories
 from kft.training.checkpoints import Position
-from kft.training.devices import Devices
+from kft.training.devices import Devices, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,15 @@ class Trainer:
         network: Token features to raw outputs, compiled; shares its layers with the task model.
         devices: Where it computes.
         recipe: The knobs.
-        rate: The learning rate as a function of the batch number.
+        rate: The learning rate as a function of the step.
+        micro_batches: Pieces that each batch is computed in, one after the other, where memory is short.
     """
 
     network: keras.Model
     devices: Devices
     recipe: Recipe
     rate: optimizers.WarmupDecay
+    micro_batches: int = 1
 
     @property
     def inputs(self) -> list[str]:
@@ -53,15 +57,23 @@ class Trainer:
         """The batches of one epoch."""
         return plan(store, self.recipe, self.devices, epoch)
 
+    def feed(self, store: Store, part: list[batches.Batch], targets: np.ndarray) -> Any:
+        """What `model.fit` takes for these batches."""
+        pieces = [p for batch in part for p in batches.micro_batches(batch, self.micro_batches, self.devices.count)]
+        return for_keras(Feed(store, pieces, self.inputs, targets))
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training went: seconds in training batches, rows a second, the last position, notes for the user."""
+    """How training went: the last position, and notes for the user."""
 
-    train_s: float
-    examples_per_s: float
     position: Position
     notes: tuple[str, ...]
+
+    @property
+    def examples_per_s(self) -> float:
+        """Rows a second while training, over all processes that took part one after the other."""
+        return self.position.num_rows / self.position.train_s if self.position.train_s else 0.0
 
 
 def plan(store: Store, recipe: Recipe, devices: Devices, epoch: int) -> list[batches.Batch]:
@@ -95,6 +107,7 @@ def prepare(
     peak: float,
     factors: Mapping[str, float],
     batches_per_epoch: int,
+    micro_batches: int = 1,
 ) -> Trainer:
     """Compiles the task model for training. Call inside the devices' scope.
 
@@ -106,17 +119,18 @@ def prepare(
         peak: The peak learning rate.
         factors: What multiplies the rate of some variables, by path.
         batches_per_epoch: Batches in one pass over the rows.
+        micro_batches: Pieces that each batch is computed in.
     """
     network = keras.Model(task_model.input, task_model.output)
-    rate = optimizers.schedule(recipe, peak, total_steps(recipe, batches_per_epoch))
+    rate = optimizers.schedule(recipe, peak, total_steps(recipe, batches_per_epoch), micro_batches)
     network.compile(
-        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors),
+        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors, micro_batches),
         loss=loss,
         weighted_metrics=[callbacks.BatchLoss(loss)],
         jit_compile=devices.jit_compile,
     )
     network.optimizer.build(network.trainable_variables)
-    return Trainer(network, devices, recipe, rate)
+    return Trainer(network, devices, recipe, rate, micro_batches)
 
 
 def train(
@@ -127,10 +141,11 @@ def train(
     run_dir: Path,
     validate: Callable[[], dict[str, float]] | None,
     best_by: str,
-    start: Position | None = None,
+    start: Path | None = None,
+    notes: Sequence[str] = (),
     quiet: bool = False,
 ) -> Outcome:
-    """Trains from `start`, and leaves the weights to keep in the network.
+    """Trains from a checkpoint, and leaves the weights to keep in the network.
 
     Args:
         trainer: The compiled model.
@@ -139,24 +154,25 @@ def train(
         run_dir: Where history, TensorBoard and checkpoints go.
         validate: Gives the metrics of the validation rows, prefixed `val_`; None keeps the last weights.
         best_by: The validation metric, without prefix, whose best weights are kept.
-        start: Where to go on, with the state already restored; None for the beginning.
+        start: The checkpoint to go on from; None for the beginning.
+        notes: What the outcome's notes begin with.
         quiet: No progress on the screen.
 
     Raises:
-        TrainingError: The loss is not finite, or a checkpoint cannot be written.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint of the last finished batch was written.
+        TrainingError: Loss or gradients are not finite, or a checkpoint cannot be written.
+        OutOfMemory: A batch does not fit the device's memory.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint of the last finished step was written.
     """
-    recipe, network, folder = trainer.recipe, trainer.network, run_dir / "checkpoints"
-    position = start or Position()
+    recipe, network, folder = trainer.recipe, trainer.network, run_dir / checkpoints.FOLDER
+    position = _restored(trainer, start, run_dir)
     total = total_steps(recipe, len(trainer.plan(store, 0)))
-    seconds, rows_seen, notes = 0.0, 0, []
-    epoch_losses = _losses_so_far(run_dir / "history.jsonl", position)  # may replace the file, so before it is opened
+    epoch_losses = [r["loss"] for r in histories.read(run_dir) if r["kind"] == "step" and r["epoch"] == position.epoch]
     with (
-        contextlib.closing(callbacks.History(run_dir)) as history,
+        contextlib.closing(histories.History(run_dir, position.step)) as history,
         callbacks.Signals() as signals,
-        callbacks.Progress(total, recipe.batch_size, quiet) as progress,
+        callbacks.Progress(total, recipe.batch_size, quiet, [*position.notes, *notes]) as progress,
     ):
-        while position.step < total:
+        while position.step < total and not _is_stale(position, recipe):
             planned = trainer.plan(store, position.epoch)[: total - position.step + position.batch]
             for begin, end in callbacks.segments(position.batch, len(planned), recipe.checkpoint_every):
                 part = planned[begin:end]
@@ -166,42 +182,80 @@ def train(
                     history=history,
                     rate=trainer.rate.at,
                     part=part,
-                    progress=progress.at(position.epoch),
+                    micro_batches=trainer.micro_batches,
+                    first_update=recipe.gradient_accumulation_steps,
+                    progress=progress,
                     interrupted=signals.came,
                 )
                 began = time.monotonic()
-                fed = for_keras(Feed(store, part, trainer.inputs, targets))
-                network.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
-                seconds += time.monotonic() - began
+                try:
+                    network.fit(trainer.feed(store, part, targets), verbose=0, shuffle=False, callbacks=[watch])
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise OutOfMemory(f"step {watch.step + 1}: out of memory") from error
+                seconds = time.monotonic() - began
                 history.flush()
                 if watch.failure:
                     raise watch.failure
                 epoch_losses += watch.losses
-                rows_seen += sum(len(b.rows) - b.num_padding for b in part[: len(watch.losses)])
-                position = replace(position, batch=begin + len(watch.losses), step=watch.step)
+                done = part[: len(watch.losses)]
+                position = replace(
+                    position,
+                    batch=begin + len(done),
+                    step=watch.step,
+                    train_s=position.train_s + seconds,
+                    num_rows=position.num_rows + sum(len(b.rows) - b.num_padding for b in done),
+                    notes=tuple(progress.notes),
+                )
                 if signals.came() or (end < len(planned) and recipe.checkpoint_every):
-                    _checkpoint(folder, network, position)
+                    _checkpoint(trainer, run_dir, position)
                 if signals.number is not None:
                     raise Interrupted(signals.number, f"stopped at step {position.step}; go on with --resume {run_dir}")
+            if position.epoch == 0:
+                _say_if_nothing_is_learnt(trainer, epoch_losses, progress)
             position = _end_epoch(position, history, epoch_losses, validate, best_by, progress)
-            _checkpoint(folder, network, position)
+            _checkpoint(trainer, run_dir, replace(position, notes=tuple(progress.notes)))
             epoch_losses = []
-            if validate and recipe.early_stopping_patience and position.stale_epochs >= recipe.early_stopping_patience:
-                notes.append(
-                    f"stopped early after epoch {position.epoch}: {best_by} no better for "
-                    f"{position.stale_epochs} epochs"
-                )
-                break
+        if _is_stale(position, recipe):
+            progress.note(
+                f"stopped early after epoch {position.epoch}: {best_by} no better for {position.stale_epochs} epochs"
+            )
     if position.best_step is not None and position.best_step != position.step:
-        checkpoints.restore_weights(folder / f"step-{position.best_step:08d}", network)
-        notes.append(f"kept the weights of step {position.best_step}, the best by {best_by}")
-    return Outcome(seconds, rows_seen / seconds if seconds else 0.0, position, tuple(notes))
+        checkpoints.restore_weights(checkpoints.at(folder, position.best_step), network)
+        progress.note(f"kept the weights of step {position.best_step}, the best by {best_by}")
+    return Outcome(position, tuple(progress.notes))
 
 
-def _losses_so_far(path: Path, position: Position) -> list[float]:
-    """Losses of the batches of the epoch in progress that a resumed fit does not repeat."""
-    records = callbacks.rewind_history(path, position.step, position.epoch) if position.step else []
-    return [r["loss"] for r in records if r["kind"] == "step" and r["epoch"] == position.epoch]
+def _restored(trainer: Trainer, start: Path | None, run_dir: Path) -> Position:
+    """The state and the history as they were at a checkpoint, or those of the beginning."""
+    if start is None:
+        (run_dir / histories.FILE).unlink(missing_ok=True)
+        return Position(micro_batches=trainer.micro_batches)
+    position = checkpoints.restore(start, trainer.network, trainer.network.optimizer, trainer.micro_batches)
+    partial = run_dir / f".partial-{histories.FILE}"
+    shutil.copyfile(start / histories.FILE, partial)
+    partial.replace(run_dir / histories.FILE)
+    return position
+
+
+def _is_stale(position: Position, recipe: Recipe) -> bool:
+    """Whether early stopping ends the fit here."""
+    patience = recipe.early_stopping_patience
+    return patience is not None and position.stale_epochs >= patience
+
+
+def _say_if_nothing_is_learnt(trainer: Trainer, losses: list[float], progress: callbacks.Progress) -> None:
+    """Notes a loss that did not fall in the first epoch, by the means of its first and last quarter."""
+    quarter = len(losses) // 4
+    if quarter < 4:
+        return
+    first, last = float(np.mean(losses[:quarter])), float(np.mean(losses[-quarter:]))
+    if last >= first:
+        progress.note(
+            f"the loss did not fall in the first epoch ({first:.4f} in its first quarter, {last:.4f} in its last): "
+            "try another learning_rate, and check that the labels belong to the texts"
+        )
 
 
 def _end_epoch(
@@ -229,17 +283,28 @@ def _end_epoch(
     return replace(position, stale_epochs=position.stale_epochs + 1)
 
 
-def _checkpoint(folder: Path, network: keras.Model, position: Position) -> None:
-    """Writes a checkpoint, then drops all older ones but the best."""
-    newest = checkpoints.save(folder, network, network.optimizer, position)
-    best = f"step-{position.best_step:08d}" if position.best_step is not None else ""
-    checkpoints.keep_only(folder, {newest.name, best})
+def _checkpoint(trainer: Trainer, run_dir: Path, position: Position) -> None:
+    """Writes a checkpoint, then drops all but the newest few and the best."""
+    folder, network = run_dir / checkpoints.FOLDER, trainer.network
+    checkpoints.save(folder, network, network.optimizer, position, run_dir / histories.FILE)
+    checkpoints.keep_only(folder, trainer.recipe.save_total_limit, position.best_step)
 
 
 def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: int) -> np.ndarray:
-    """The network's raw outputs for every row, in row order: `(rows, …)` float32."""
+    """The network's raw outputs for every row, in row order: `(rows, …)` float32.
+
+    Raises:
+        OutOfMemory: Not even one row for each device fits; bigger batches are halved until they do.
+    """
     planned = batches.plan(
         store.lengths, batch_size, shuffle=False, fixed_lengths=shapes(store, devices), multiple_of=devices.count
     )
-    found = network.predict(for_keras(Feed(store, planned, list(network.input))), verbose=0)
+    try:
+        found = network.predict(for_keras(Feed(store, planned, list(network.input))), verbose=0)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if batch_size <= devices.count:
+            raise OutOfMemory(f"a single row of {int(store.lengths.max())} tokens does not fit") from error
+        return outputs(network, store, devices, batch_size // 2)
     return in_row_order(np.asarray(found, np.float32), planned)

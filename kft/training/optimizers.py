@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops, saving
 
 from kft.recipe import Recipe
@@ -21,14 +22,18 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: Steps of warmup; 0 starts at the peak.
         total_steps: The step at which linear and cosine decay reach zero.
         decay: `"linear"`, `"cosine"` (half a period) or `"constant"`.
+        calls_per_step: How many calls, counted by the optimizer, make up a step.
     """
 
-    def __init__(self, peak: float, warmup_steps: int, total_steps: int, decay: str = "linear"):
+    def __init__(
+        self, peak: float, warmup_steps: int, total_steps: int, decay: str = "linear", calls_per_step: int = 1
+    ):
         super().__init__()
         self.peak, self.warmup_steps, self.total_steps, self.decay = peak, warmup_steps, total_steps, decay
+        self.calls_per_step = calls_per_step
 
-    def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, "float32")
+    def __call__(self, call: Any) -> Any:
+        step = ops.cast(ops.floor_divide(call, self.calls_per_step), "float32")
         rising = (step + 1.0) / max(1.0, float(self.warmup_steps))
         done = (step - self.warmup_steps) / max(1.0, float(self.total_steps - self.warmup_steps))
         done = ops.clip(done, 0.0, 1.0)
@@ -41,19 +46,19 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def at(self, step: int) -> float:
         """The rate of one step as a plain number."""
-        return float(ops.convert_to_numpy(self(step)))
+        return float(ops.convert_to_numpy(self(step * self.calls_per_step)))
 
     def get_config(self) -> dict[str, Any]:
-        names = ("peak", "warmup_steps", "total_steps", "decay")
+        names = ("peak", "warmup_steps", "total_steps", "decay", "calls_per_step")
         return {name: getattr(self, name) for name in names}
 
 
-def schedule(recipe: Recipe, peak: float, total_steps: int) -> WarmupDecay:
-    """The recipe's schedule over `total_steps` batches; Keras counts batches too when it accumulates gradients."""
+def schedule(recipe: Recipe, peak: float, total_steps: int, micro_batches: int = 1) -> WarmupDecay:
+    """The recipe's schedule over `total_steps` batches of `micro_batches` each, which are what Keras counts."""
     accumulated = recipe.gradient_accumulation_steps
     is_share = recipe.warmup_steps < 1
     warmup = round(recipe.warmup_steps * total_steps) if is_share else round(recipe.warmup_steps) * accumulated
-    return WarmupDecay(peak, warmup, total_steps, recipe.schedule)
+    return WarmupDecay(peak, warmup, total_steps, recipe.schedule, micro_batches)
 
 
 @saving.register_keras_serializable(package="kft")
@@ -62,9 +67,26 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     Attributes:
         factors: For some variables, by path, what multiplies the learning rate; 1 for all others.
+        gradient_norm: The global norm of the latest update's gradients, before clipping.
     """
 
     factors: Mapping[str, float] = {}
+
+    def build(self, variables: list[Any]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self.gradient_norm = self.add_variable((), aggregation="only_first_replica", name="gradient_norm")
+
+    def _clip_gradients(self, grads: Any) -> Any:
+        """Keras's clipping by global norm, which keeps the norm."""
+        norm = self._global_norm(grads)
+        self.gradient_norm.assign(norm)
+        if not self.global_clipnorm:
+            return grads
+        # A norm of NaN or infinity makes every gradient NaN, so that no half of the update is lost in silence.
+        scale = ops.minimum(1.0, self.global_clipnorm / norm) + (norm - norm)
+        return [gradient * ops.cast(scale, gradient.dtype) for gradient in grads]
 
     def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
         """Keras's update, of the sum over replicas: on TensorFlow it would clip each replica's share by itself."""
@@ -77,6 +99,13 @@ class FusedAdamW(keras.optimizers.AdamW):
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         """Nothing: they are summed already."""
         return grads_and_vars
+
+    def _global_norm(self, grads: Any) -> Any:
+        if keras.config.backend() == "tensorflow":
+            from kft.training import fused
+
+            return fused.global_norm(grads)
+        return ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
@@ -100,7 +129,7 @@ class FusedAdamW(keras.optimizers.AdamW):
 
 
 def adamw(
-    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], factors: Mapping[str, float]
+    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], factors: Mapping[str, float], micro_batches: int = 1
 ) -> keras.optimizers.Optimizer:
     """AdamW on `trainable`, decaying kernels only: no biases, norms or embedding tables.
 
@@ -109,10 +138,12 @@ def adamw(
         rate: The learning rate as a function of the batch number.
         trainable: The variables to train.
         factors: What multiplies the rate of some of them, by path.
+        micro_batches: Pieces that each batch is computed in.
 
     Reference:
         Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101
     """
+    accumulated = recipe.gradient_accumulation_steps * micro_batches
     optimizer = FusedAdamW(
         rate,
         weight_decay=recipe.weight_decay,
@@ -120,9 +151,7 @@ def adamw(
         beta_2=recipe.adam_beta2,
         epsilon=recipe.adam_epsilon,
         global_clipnorm=recipe.max_grad_norm or None,
-        gradient_accumulation_steps=(
-            recipe.gradient_accumulation_steps if recipe.gradient_accumulation_steps > 1 else None
-        ),
+        gradient_accumulation_steps=accumulated if accumulated > 1 else None,
     )
     optimizer.factors = dict(factors)
     optimizer.exclude_from_weight_decay(var_list=[v for v in trainable if not is_kernel(v)])
@@ -132,3 +161,20 @@ def adamw(
 def is_kernel(variable: Any) -> bool:
     """Whether a variable is the matrix of a dense or attention layer."""
     return variable.path.rsplit("/", 1)[-1] == "kernel"
+
+
+def gradient_norm(optimizer: Any) -> float:
+    """The global norm of the latest update's gradients, before clipping; 0 before the first update."""
+    return float(ops.convert_to_numpy(_adamw(optimizer).gradient_norm))
+
+
+def without_gradient(optimizer: Any) -> list[str]:
+    """Trainable variables that no update has moved yet: those whose first moment is all zero, by path."""
+    adam = _adamw(optimizer)
+    moments = zip(adam._trainable_variables, adam._momentums, strict=True)
+    return [variable.path for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]
+
+
+def _adamw(optimizer: Any) -> FusedAdamW:
+    """The AdamW inside the wrapper that Keras scales float16 losses with."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -33,15 +33,21 @@ def state(network):
     return [np.asarray(variable) for variable in [*network.variables, *network.optimizer.variables]]
 
 
+def save(folder, network, position):
+    history = folder.parent / "history.jsonl"
+    history.write_text("{}\n")
+    return checkpoints.save(folder, network, network.optimizer, position, history)
+
+
 def write(folder, *steps):
     network = compiled()
-    return [checkpoints.save(folder, network, network.optimizer, Position(step=step)) for step in steps]
+    return [save(folder, network, Position(step=step)) for step in steps]
 
 
 def test_restored_training_goes_on_bit_for_bit(tmp_path):
     unbroken = trained(compiled(), 2)
-    position = Position(epoch=2, batch=1, step=9, best_step=4, best_value=0.5, stale_epochs=1)
-    path = checkpoints.save(tmp_path, unbroken, unbroken.optimizer, position)
+    position = Position(epoch=2, batch=1, step=9, best_step=4, best_value=0.5, stale_epochs=1, notes=("said",))
+    path = save(tmp_path, unbroken, position)
     trained(unbroken, 2)
 
     keras.utils.set_random_seed(7)
@@ -56,7 +62,7 @@ def test_restored_training_goes_on_bit_for_bit(tmp_path):
 
 def test_only_the_weights_come_back_for_the_best_epoch(tmp_path):
     best = trained(compiled(), 1)
-    path = checkpoints.save(tmp_path, best, best.optimizer, Position(step=4))
+    path = save(tmp_path, best, Position(step=4))
     weights = best.get_weights()
     trained(best, 1)
     iterations = int(best.optimizer.iterations)
@@ -79,7 +85,7 @@ def flip(content):
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
-@pytest.mark.parametrize("name", [checkpoints.STATE, checkpoints.POSITION, checkpoints.SUMS])
+@pytest.mark.parametrize("name", [checkpoints.STATE, checkpoints.POSITION, checkpoints.HISTORY, checkpoints.SUMS])
 @pytest.mark.parametrize("damage", [flip, lambda content: content[:-9], None], ids=["flipped", "truncated", "missing"])
 def test_every_damaged_file_is_told_by_name(name, damage, tmp_path):
     older, newer = write(tmp_path, 4, 8)
@@ -107,9 +113,9 @@ def test_without_an_intact_checkpoint_there_is_none(tmp_path):
 def test_same_step_can_be_written_again_and_others_dropped(tmp_path):
     write(tmp_path, 1, 2, 3, 3)
     (tmp_path / ".partial-step-00000004").mkdir()
-    checkpoints.keep_only(tmp_path, {"step-00000001", "step-00000003"})
+    checkpoints.keep_only(tmp_path, 1, best_step=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000003"]
-    checkpoints.verify(tmp_path / "step-00000003")
+    checkpoints.verify(checkpoints.at(tmp_path, 3))
 
 
 FULL_DISK = """
@@ -120,12 +126,13 @@ from kft.errors import TrainingError
 from kft.training import checkpoints
 
 network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
-folder = Path(sys.argv[1])
-checkpoints.save(folder, network, None, checkpoints.Position(step=1))
+folder, history = Path(sys.argv[1]), Path(sys.argv[1]).parent / "history.jsonl"
+history.write_text("")
+checkpoints.save(folder, network, None, checkpoints.Position(step=1), history)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails, as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
-    checkpoints.save(folder, network, None, checkpoints.Position(step=2))
+    checkpoints.save(folder, network, None, checkpoints.Position(step=2), history)
 except TrainingError as error:
     print(json.dumps(str(error)))
 """
@@ -139,3 +146,22 @@ def test_full_disk_leaves_the_earlier_checkpoint(tmp_path):
     assert f"--resume {tmp_path}" in message
     assert [path.name for path in folder.iterdir()] == ["step-00000001"]
     checkpoints.verify(folder / "step-00000001")
+
+
+def accumulating(steps):
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    network.compile(keras.optimizers.AdamW(gradient_accumulation_steps=steps if steps > 1 else None), "mse")
+    network.optimizer.build(network.trainable_variables)
+    return network
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (2, 4)])
+def test_state_moves_to_other_micro_batches(before, after, tmp_path):
+    network = trained(accumulating(before), 1)
+    path = save(tmp_path, network, Position(step=4 // before, micro_batches=before))
+    other = accumulating(after)
+    assert checkpoints.restore(path, other, other.optimizer, after).micro_batches == after
+    assert int(other.optimizer._iterations) == 4 // before * after
+    for found, expected in zip(other.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,139 @@
+"""Where a training step's time goes: MiniLM, 32 rows of 64 tokens, against the floor of its matrix products.
+
+    .venv/bin/python benchmarks/profile_step.py [--rows 32] [--tokens 64] [--steps 20]
+
+The floor is the operations of the matrix products over the rate at which this machine does one of them. Each line
+below it leaves something out of the step; the medians of alternating rounds are printed. Also: seconds from the start
+of building the model to the end of the first step, how often `model.fit` traced its graph, and a checkpoint's time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kft.data import store
+from kft.models import heads, presets
+from kft.recipe import Recipe
+from kft.tasks.classify import CLASSIFY
+from kft.training import devices, forecast, loop, optimizers
+
+VOCABULARY = {"labels": ["no", "yes"]}
+
+
+class Idle(optimizers.FusedAdamW):
+    """Takes gradients and changes nothing."""
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        self._iterations.assign_add(1)
+
+
+class Tokens:
+    """What `store.in_memory` asks of an encoder."""
+
+    pad_values = {"token_ids": 0, "segment_ids": 0, "padding_mask": 0}
+    mask_names = ("padding_mask",)
+
+
+def rows_of(count: int, tokens: int) -> store.Store:
+    """Random token ids, every row of the same length."""
+    ids = np.random.default_rng(0).integers(1000, 20000, (count, tokens), dtype=np.int32)
+    features = {"token_ids": ids, "segment_ids": np.zeros_like(ids)}
+    return store.in_memory(features, np.full(count, tokens), Tokens())
+
+
+def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, update: bool = True) -> loop.Trainer:
+    """MiniLM with a head of two classes, compiled as a fit compiles it."""
+    preset = presets.find("minilm")
+    model = heads.sequence_model(preset, 2, max_length=128, dtype=chosen.precision, seed=0)
+    for layer in model._flatten_layers():
+        if not dropout and isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    peak = 1e-4
+    loss = CLASSIFY.loss(recipe, VOCABULARY)
+    trainer = loop.prepare(model, loss, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
+    if not update:
+        trainer.network.compile(optimizer=Idle(peak), loss=loss, jit_compile=chosen.jit_compile)
+    return trainer
+
+
+def operations(model: keras.Model, num_rows: int, tokens: int) -> float:
+    """Operations of the matrix products of one step: forward, and twice that backward."""
+    dense = sum(float(np.prod(w.shape)) for w in model.weights if len(w.shape) >= 2 and "embedding" not in w.path)
+    backbone = next(layer for layer in model._flatten_layers() if hasattr(layer, "num_layers"))
+    attention = backbone.num_layers * 4 * num_rows * tokens**2 * backbone.hidden_dim
+    return 3 * (2 * dense * num_rows * tokens + attention)
+
+
+def main() -> None:
+    """Prints the floor, the table, the first step and the traces."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    recipe = Recipe.of(batch_size=options.rows)
+    keras.ops.convert_to_numpy(keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2)))  # the backend starts
+    chosen = devices.choose("auto", "auto")
+    rows = rows_of(options.rows * options.steps, options.tokens)
+    targets = np.arange(len(rows)) % 2
+
+    def fitted(trainer: loop.Trainer, num_steps: int) -> float:
+        part = trainer.plan(rows, 0)[:num_steps]
+        began = time.perf_counter()
+        trainer.network.fit(trainer.feed(rows, part, targets), verbose=0, shuffle=False)
+        return (time.perf_counter() - began) / len(part)
+
+    began = time.perf_counter()
+    whole = built(recipe, chosen)
+    fitted(whole, 1)
+    print(f"from the start of building the model to the end of the first step: {time.perf_counter() - began:.1f} s")
+
+    variants = {
+        "the whole step": whole,
+        "without dropout": built(recipe, chosen, dropout=False),
+        "without the update of the weights": built(recipe, chosen, update=False),
+        "without both": built(recipe, chosen, dropout=False, update=False),
+    }
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    forward: list[float] = []
+    rates = []
+    for trainer in variants.values():
+        fitted(trainer, 2)
+    whole.network.predict(trainer.feed(rows, whole.plan(rows, 0)[:1], None), verbose=0)
+    for _ in range(options.rounds):
+        rates.append(forecast.matmul_rate(whole.network.compute_dtype))
+        for name, trainer in variants.items():
+            times[name].append(fitted(trainer, options.steps))
+        began = time.perf_counter()
+        whole.network.predict(whole.feed(rows, whole.plan(rows, 0), None), verbose=0)
+        forward.append((time.perf_counter() - began) / options.steps)
+    rate = statistics.median(rates)
+    floor = operations(whole.network, options.rows, options.tokens) / rate
+    print(f"{options.rows} rows of {options.tokens} tokens, {chosen}; matrix products: {rate / 1e9:.0f} GF/s")
+    print(f"{'floor':36}{floor * 1000:7.0f} ms")
+    for name, seconds in [*times.items(), ("the forward pass alone", forward)]:
+        median = statistics.median(seconds)
+        print(f"{name:36}{median * 1000:7.0f} ms  {median / floor:.2f} of the floor")
+    traced = getattr(whole.network.train_function, "experimental_get_tracing_count", lambda: "n/a")()
+    print(f"graphs traced by model.fit: {traced}")
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        from kft.training import checkpoints
+
+        history = Path(folder, "history.jsonl")
+        history.touch()
+        checkpoints.save(Path(folder), whole.network, whole.network.optimizer, checkpoints.Position(), history)
+        print(f"a checkpoint: {(time.perf_counter() - began) * 1000:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The Job: everything a fit needs before its first step, and what must be the same for it to be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+
+import kft
+from kft import dataset, run
+from kft.data import tokenise
+from kft.data.store import Store
+from kft.dataset import Dataset
+from kft.errors import RecipeError, RunError, TrainingError
+from kft.evaluation import metrics
+from kft.models import presets
+from kft.recipe import Recipe
+from kft.text.tokens import Encoder
+from kft.training import devices, loop
+from kft.training.devices import Devices
+from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
+from kft.training.loop import Trainer
+from kft.transfer import plan as transfer_plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """A fit made ready: rows as tokens, a model compiled, its cost foreseen.
+
+    Attributes:
+        recipe: The knobs.
+        data: The rows.
+        model: The KerasHub task model.
+        stores: The tokens of each part.
+        trainer: The model compiled for `model.fit`.
+        loss: The Keras loss on its raw outputs.
+        forecast: What the fit will do and cost.
+    """
+
+    recipe: Recipe
+    data: Dataset
+    model: Any
+    stores: Mapping[str, Store]
+    trainer: Trainer
+    loss: Any
+    forecast: Forecast
+
+    def targets(self, part: str) -> np.ndarray:
+        """The targets of a part: `(rows, …)`."""
+        return self.data.task.targets(self.data.parts[part], self.data.vocabulary)
+
+    def validate(self) -> dict[str, float]:
+        """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
+        task, vocabulary, targets = self.data.task, self.data.vocabulary, self.targets("validation")
+        outputs = loop.outputs(
+            self.trainer.network, self.stores["validation"], self.trainer.devices, self.recipe.batch_size * 2
+        )
+        found = {name: value.numpy() for name, value in task.answers(outputs, vocabulary).items()}
+        scores = metrics.scalars(task.score(found, targets, vocabulary))
+        loss = keras.ops.convert_to_numpy(devices.mean_over_replicas(self.loss(targets, outputs)))
+        return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}
+
+    def in_smaller_pieces(self) -> Job:
+        """The same job from its start, each batch computed in twice as many micro-batches.
+
+        Raises:
+            TrainingError: They would be smaller than one row for each device.
+        """
+        pieces = 2 * self.trainer.micro_batches
+        if pieces * self.trainer.devices.count > self.recipe.batch_size:
+            rows, longest = self.recipe.batch_size, int(self.stores["train"].lengths.max())
+            raise TrainingError(
+                f"out of memory even with {rows // self.trainer.micro_batches} of the {rows} rows of a batch at a time, "
+                f"the longest of {longest} tokens. Ask for a smaller max_length or preset, or transfer=features."
+            )
+        return build(self.recipe, self.data, self.trainer.devices, micro_batches=pieces)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for the fit to be resumed."""
+        return {
+            "kft": kft.__version__,
+            "keras": keras.__version__,
+            "keras_hub": keras_hub.__version__,
+            "backend": keras.config.backend(),
+            "task": self.data.task.name,
+            "columns": dict(self.data.columns),
+            "seed": self.recipe.seed,
+            "preset": self.recipe.preset,
+            "labels": self.data.vocabulary,
+            "data": self.data.fingerprints(),
+            "preprocessor": tokenise.fingerprint(self.model.preprocessor),
+            "devices": str(self.trainer.devices),
+            "forecast": {k: v for k, v in asdict(self.forecast).items() if k not in ("seconds", "memory_mb")},
+        }
+
+
+def prepare(recipe: Recipe, rows: Mapping[str, Any], *, micro_batches: int = 1) -> Job:
+    """Rows to tokens, preset to model: all that can be refused is refused here, before anything is written.
+
+    Args:
+        recipe: The knobs.
+        rows: `train`, `validation` and `test` in any form that `kft.fit` takes.
+        micro_batches: Pieces that each batch is computed in.
+
+    Raises:
+        KftError: Of the kind that says what is wrong.
+    """
+    # Devices come first: TensorFlow and JAX split a CPU into several only before their first tensor.
+    chosen = devices.choose(recipe.distribute, recipe.precision)
+    data = dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
+    data.best_by(recipe.save_best_by)
+    if recipe.deterministic:
+        keras.utils.set_random_seed(recipe.seed)
+        devices.make_deterministic()
+    return build(recipe, data, chosen, micro_batches=micro_batches)
+
+
+def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int = 1) -> Job:
+    """The job of these rows on these devices: the model read, headed, frozen where it should be, and compiled."""
+    preset = presets.find(recipe.preset)
+    with chosen.scope():
+        model = data.task.head(
+            preset, data.vocabulary, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed
+        )
+        transfer_plan.apply(model, recipe.transfer)
+        model.preprocessor.sequence_length = _max_length(recipe, data, model)
+        stores = _tokens(data, model)
+        planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
+        peak, head_peak = _learning_rates(recipe, model)
+        loss = data.task.loss(recipe, data.vocabulary)
+        trainer = loop.prepare(
+            model,
+            loss,
+            recipe,
+            chosen,
+            peak=peak,
+            factors={variable.path: head_peak / peak for variable in transfer_plan.head_variables(model)},
+            batches_per_epoch=len(planned),
+            micro_batches=micro_batches,
+        )
+    max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
+    steps = loop.total_steps(recipe, len(planned))
+    forecast = Forecast(
+        rows={name: len(part) for name, part in data.parts.items()},
+        median_length=int(np.median(lengths)),
+        longest=int(lengths.max()),
+        max_length=max_length,
+        num_cut=int((lengths >= max_length).sum()),
+        steps=steps,
+        **dict(zip(("trained", "frozen"), parameters(model), strict=True)),
+        devices=str(chosen),
+        learning_rate=peak,
+        head_learning_rate=head_peak,
+        seconds=seconds_of(model, planned, steps / len(planned)),
+        memory_mb=run.peak_memory_mb() + memory_mb_of(model, planned),
+    )
+    return Job(recipe, data, model, stores, trainer, loss, forecast)
+
+
+def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compares what a run was begun with and what it would be resumed with.
+
+    Raises:
+        RunError: Names the first field that differs.
+    """
+    for name, value in now.items():
+        was = before.get(name)
+        if isinstance(value, dict) and isinstance(was, dict) and value != was:
+            key = next(k for k in [*value, *was] if value.get(k) != was.get(k))
+            name, was, value = f"{name}.{key}", was.get(key), value.get(key)
+        if value != was:
+            raise RunError(f"{path}: {name} was {was!r}, now {value!r}. Resume with the same, or fit anew.")
+
+
+def _learning_rates(recipe: Recipe, model: Any) -> tuple[float, float]:
+    """Peak learning rates of backbone and head, as asked for or by the documented rules."""
+    peak, head_peak = recipe.learning_rate, recipe.head_learning_rate
+    if peak == "auto":
+        peak = transfer_plan.learning_rate(presets.count_parameters(model.backbone), recipe.transfer)
+    if head_peak == "auto":
+        head_peak = transfer_plan.head_learning_rate(float(peak))
+    return float(peak), float(head_peak)
+
+
+def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
+    """The asked length if the backbone has as many positions, or the one that covers the rows."""
+    positions = presets.max_positions(model.backbone)
+    if recipe.max_length == "auto":
+        limit = min(tokenise.LONGEST, positions or tokenise.LONGEST)
+        return tokenise.length_that_covers(
+            data.parts["train"], data.text_columns, model.preprocessor, data.task.features, limit
+        )
+    if positions and recipe.max_length > positions:
+        raise RecipeError(
+            f"max_length: found {recipe.max_length}, but {recipe.preset} has {positions} positions. "
+            f"Ask for at most {positions}."
+        )
+    return recipe.max_length
+
+
+def _tokens(data: Dataset, model: Any) -> dict[str, Store]:
+    encoder = Encoder(model.preprocessor, len(data.text_columns), data.task.features)
+    key = tokenise.fingerprint(model.preprocessor)
+    return {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.parts.items()}

@@ -1,0 +1,64 @@
+"""The history of a run: a record a step and one an epoch, in history.jsonl and as TensorBoard scalars."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+FILE = "history.jsonl"
+
+
+class History:
+    """`history.jsonl` and TensorBoard scalars: one record a batch and one an epoch, in the order they happened.
+
+    Records carry no clock times, so a fit that was killed and resumed leaves the same file as one that was not.
+
+    Args:
+        run_dir: The run's directory.
+        step: Steps trained before; TensorBoard drops scalars it has seen of later ones.
+    """
+
+    def __init__(self, run_dir: Path, step: int = 0):
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._events, self._summaries = event_pb2, summary_pb2
+        self.path = run_dir / FILE
+        self._file = self.path.open("a", encoding="utf-8")
+        self._board = EventFileWriter(str(run_dir / "tensorboard"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._board.add_event(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start))
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Appends a record; its numbers become scalars at its `step`."""
+        self._file.write(json.dumps(record) + "\n")
+        values = [
+            self._summaries.Summary.Value(tag=f"{record['kind']}/{name}", simple_value=float(value))
+            for name, value in record.items()
+            if name not in ("kind", "step") and isinstance(value, int | float)
+        ]
+        event = self._events.Event(
+            wall_time=time.time(), step=record["step"], summary=self._summaries.Summary(value=values)
+        )
+        self._board.add_event(event)
+
+    def flush(self) -> None:
+        """Puts all records so far into the files."""
+        self._file.flush()
+        self._board.flush()
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        self._file.close()
+        self._board.close()
+
+
+def read(run_dir: Path) -> list[dict[str, Any]]:
+    """All records of a run, oldest first; a last line that was cut off in writing is left out."""
+    path = run_dir / FILE
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
