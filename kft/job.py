@@ -75,8 +75,9 @@ class Job:
         pieces = 2 * self.trainer.micro_batches
         if pieces * self.trainer.devices.count > self.recipe.batch_size:
             rows, longest = self.recipe.batch_size, int(self.stores["train"].lengths.max())
+            fewest = rows // self.trainer.micro_batches
             raise TrainingError(
-                f"out of memory even with {rows // self.trainer.micro_batches} of the {rows} rows of a batch at a time, "
+                f"out of memory even with {fewest} of the {rows} rows of a batch at a time, "
                 f"the longest of {longest} tokens. Ask for a smaller max_length or preset, or transfer=features."
             )
         return build(self.recipe, self.data, self.trainer.devices, micro_batches=pieces)

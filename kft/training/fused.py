@@ -33,41 +33,47 @@ def global_norm(gradients: Sequence[Any]) -> Any:
     return tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(tf.cast(gradient, tf.float32)) for gradient in gradients]))
 
 
-def adam_step(
-    variable: Any,
-    momentum: Any,
-    velocity: Any,
-    gradient: Any,
+def adamw_step(
+    variables: Sequence[Any],
+    momentums: Sequence[Any],
+    velocities: Sequence[Any],
+    gradients: Sequence[Any],
     *,
     step: Any,
     learning_rate: Any,
+    factors: Sequence[float],
+    decays: Sequence[float],
     beta_1: float,
     beta_2: float,
     epsilon: float,
 ) -> None:
-    """Updates a variable and its two moments in place, as `keras.optimizers.Adam` would. Graph code.
+    """Updates float32 variables and their moments in place, as `keras.optimizers.AdamW` would. Graph code.
+
+    In a replica it updates that replica's copies: all get the same sums of gradients, so they stay the same.
 
     Args:
-        variable: The `tf.Variable` to train.
-        momentum: Its first moment, a `tf.Variable`.
-        velocity: Its second moment, a `tf.Variable`.
-        gradient: A tensor of the variable's shape.
+        variables: The `tf.Variable`s to train.
+        momentums: Their first moments.
+        velocities: Their second moments.
+        gradients: A tensor of the variable's shape for each.
         step: The number of this update, from 1.
         learning_rate: A scalar.
+        factors: What multiplies it, for each variable.
+        decays: Decoupled weight decay of each variable, in shares of the learning rate; 0 for none.
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
         epsilon: Added to the root of the second moment.
     """
-    step = tf.cast(step, variable.dtype)
-    tf.raw_ops.ResourceApplyAdam(
-        var=variable.handle,
-        m=momentum.handle,
-        v=velocity.handle,
-        beta1_power=tf.pow(tf.cast(beta_1, variable.dtype), step),
-        beta2_power=tf.pow(tf.cast(beta_2, variable.dtype), step),
-        lr=tf.cast(learning_rate, variable.dtype),
-        beta1=beta_1,
-        beta2=beta_2,
-        epsilon=epsilon,
-        grad=tf.cast(gradient, variable.dtype),
-    )
+    step, learning_rate = tf.cast(step, tf.float32), tf.cast(learning_rate, tf.float32)
+    powers = {"beta1_power": tf.pow(beta_1, step), "beta2_power": tf.pow(beta_2, step)}
+    constants = {"beta1": tf.constant(beta_1), "beta2": tf.constant(beta_2), "epsilon": tf.constant(epsilon)}
+    rates = {factor: learning_rate * factor for factor in set(factors)}
+    shrinkages = {decay: learning_rate * decay for decay in set(decays)}
+    for variable, momentum, velocity, gradient, factor, decay in zip(
+        variables, momentums, velocities, gradients, factors, decays, strict=True
+    ):
+        if decay:
+            shrunk = variable.read_value() * shrinkages[decay]
+            tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=shrunk)
+        handles = {"var": variable.handle, "m": momentum.handle, "v": velocity.handle}
+        tf.raw_ops.ResourceApplyAdam(**handles, **powers, **constants, lr=rates[factor], grad=gradient)

@@ -122,6 +122,10 @@ def prepare(
         micro_batches: Pieces that each batch is computed in.
     """
     network = keras.Model(task_model.input, task_model.output)
+    if devices.backend == "tensorflow" and devices.platform == "cpu":
+        from kft.training import dropout
+
+        dropout.make_cheap(network)
     rate = optimizers.schedule(recipe, peak, total_steps(recipe, batches_per_epoch), micro_batches)
     network.compile(
         optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors, micro_batches),

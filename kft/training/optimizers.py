@@ -96,9 +96,41 @@ class FusedAdamW(keras.optimizers.AdamW):
             grads = fused.summed(grads, trainable_variables)
         super()._backend_apply_gradients(grads, trainable_variables)
 
-    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-        """Nothing: they are summed already."""
-        return grads_and_vars
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Keras's decay; on TensorFlow it is part of the update."""
+        if keras.config.backend() != "tensorflow":
+            super()._apply_weight_decay(variables)
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        if keras.config.backend() != "tensorflow":
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        from kft.training import fused
+
+        indices = [self._get_variable_index(variable) for variable in trainable_variables]
+        fused.adamw_step(
+            [variable.value for variable in trainable_variables],
+            [self._momentums[i].value for i in indices],
+            [self._velocities[i].value for i in indices],
+            grads,
+            step=self.iterations + 1,
+            learning_rate=learning_rate,
+            factors=[self._factor(variable) for variable in trainable_variables],
+            decays=[
+                float(self.weight_decay or 0) if self._use_weight_decay(variable) else 0.0
+                for variable in trainable_variables
+            ],
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Keras's update of one variable, at its own rate."""
+        super().update_step(gradient, variable, learning_rate * self._factor(variable))
+
+    def _factor(self, variable: Any) -> float:
+        return self.factors.get(self._trainable_variables[self._get_variable_index(variable)].path, 1.0)
 
     def _global_norm(self, grads: Any) -> Any:
         if keras.config.backend() == "tensorflow":
@@ -106,26 +138,6 @@ class FusedAdamW(keras.optimizers.AdamW):
 
             return fused.global_norm(grads)
         return ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        index = self._get_variable_index(variable)
-        factor = self.factors.get(self._trainable_variables[index].path, 1.0)
-        if keras.config.backend() != "tensorflow":
-            super().update_step(gradient, variable, learning_rate * factor)
-            return
-        from kft.training import fused
-
-        fused.adam_step(
-            variable,
-            self._momentums[index].value,
-            self._velocities[index].value,
-            gradient,
-            step=self.iterations + 1,
-            learning_rate=learning_rate * factor,
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-        )
 
 
 def adamw(
