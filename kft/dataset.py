@@ -17,6 +17,8 @@ from kft.evaluation import metrics
 from kft.recipe import Recipe
 from kft.tasks.task import Task, Vocabulary
 
+DEFAULT_SHARE = Recipe.model_fields["validation"].default
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -88,7 +90,8 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         shares, notes = _official(train, shares)
     _check_data_dir(recipe, [train, *shares.values()])
     read = {"train": _read(train, "train", recipe.data_dir)}
-    is_official = benchmarks.is_name(shares["test"])
+    # Official parts stay as they are, so that scores can be compared; rows of the user's own must not leak into them.
+    is_official = named and benchmarks.is_name(shares["test"])
     for name, source in shares.items():
         if source is not None and not isinstance(source, int | float):
             read[name] = _read(source, name, recipe.data_dir)
@@ -130,7 +133,8 @@ def _official(name: str, shares: Mapping[str, Any]) -> tuple[dict[str, Any], lis
     """The sources of validation and test rows, the benchmark's own where nothing else is asked for, and notes."""
     benchmark, _ = benchmarks.find(name)
     sources, notes = dict(shares), [f"{name}: {benchmark.note}."] if benchmark.note else []
-    if sources["validation"] == Recipe.model_fields["validation"].default and "validation" in benchmark.parts:
+    is_default = isinstance(validation := sources["validation"], float) and validation == DEFAULT_SHARE
+    if is_default and "validation" in benchmark.parts:
         sources["validation"] = name
     if sources["test"] is None and "test" in benchmark.parts:
         sources["test"] = name

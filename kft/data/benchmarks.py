@@ -1,74 +1,18 @@
 """The benchmarks that kft knows by name. Adding one is an entry of `BENCHMARKS`."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kft.data import layouts
-from kft.data.layouts import Reader
+from kft.data.layouts import Benchmark, File, Hub
 from kft.errors import RecipeError, did_you_mean
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a release: where it lies, `{variant}` filled in, and what reads it."""
-
-    path: str
-    read: Reader = layouts.tsv
-
-
-@dataclass(frozen=True)
-class Hub:
-    """Where the Hugging Face library finds the same rows: data set, configuration, and the parts it calls otherwise."""
-
-    path: str
-    config: str | None = None
-    splits: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A data set that everyone measures with.
-
-    Attributes:
-        task: The kft task.
-        columns: Canonical column name to the names it has in the files and on the hub.
-        layouts: Part (`train`, `validation`, `test`) to file, for each form the release has had. Parts without labels
-            are not there.
-        metrics: The official ones; the first picks the weights.
-        hub: The rows for those who give no directory.
-        labels: Label in the files to name, in official order: the second of two is the positive one. Empty where
-            the files have names and any order does.
-        prefix: A column that is put before the text, as in `word: text`.
-        variants: What may stand for `<…>` in the name.
-        only: Columns whose value has to be the variant, in files that hold several.
-        note: What else a user should know.
-    """
-
-    task: str
-    columns: Mapping[str, tuple[str, ...]]
-    layouts: tuple[Mapping[str, File], ...]
-    metrics: tuple[str, ...]
-    hub: Hub
-    labels: Mapping[str, str] = field(default_factory=dict)
-    prefix: str | None = None
-    variants: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def parts(self) -> set[str]:
-        """The parts that have labels."""
-        return {part for layout in self.layouts for part in layout}
 
 
 def names() -> list[str]:
     """All names, with each variant."""
-    filled = [re.sub("<.*>", variant, key) for key, entry in BENCHMARKS.items() for variant in entry.variants or ("",)]
-    return filled
+    return [re.sub("<.*>", variant, key) for key, entry in BENCHMARKS.items() for variant in entry.variants or ("",)]
 
 
 def is_name(source: Any) -> bool:
@@ -77,9 +21,10 @@ def is_name(source: Any) -> bool:
     >>> is_name("glue:sst2"), is_name("gleu:sst2"), is_name("rows.csv")
     (True, True, False)
     """
-    if not isinstance(source, str) or Path(source).is_file():
+    if not isinstance(source, str):
         return False
-    return source in names() or re.fullmatch(r"[A-Za-z]\w+:[\w<>-]*", source) is not None
+    looks_like_one = source in names() or re.fullmatch(r"[A-Za-z]\w+:[\w<>-]*", source) is not None
+    return looks_like_one and not Path(source).is_file()
 
 
 def find(name: str) -> tuple[Benchmark, str]:
@@ -185,7 +130,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         metrics=("accuracy",),
         hub=Hub("nyu-mll/glue", "mnli", {"validation": "validation_matched", "test": "validation_mismatched"}),
         labels=THREE_WAYS,
-        note="validation is the matched dev set, test the mismatched one; the official test sets have no labels",
+        note="validation is the matched dev set and test the mismatched one; the official test sets have no labels",
     ),
     "glue:qnli": Benchmark(
         task="classify",
@@ -288,6 +233,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
         metrics=("accuracy",),
         hub=Hub("legacy-datasets/banking77"),
-        note="the release has no validation rows; a share of train is held back",
+        note="the release has no validation rows",
     ),
 }

@@ -1,12 +1,12 @@
 """One part of a benchmark as a table, from the files of its release or through the Hugging Face library."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from kft.data import benchmarks, layouts, memory
-from kft.data.benchmarks import Benchmark
-from kft.data.layouts import Reader
+from kft.data.layouts import Benchmark, Reader, Rows
 from kft.data.objects import NumberedRow, object_batches
 from kft.data.spool import spool
 from kft.data.table import Table
@@ -46,7 +46,8 @@ def read(name: str, part: str, data_dir: str | Path | None) -> Table:
         else:
             path, reader = _locate(benchmark, variant, name, part, Path(data_dir))
             source, rows = str(path), reader(path, notes)
-        table = spool(object_batches(_canonical(rows, benchmark, variant, names, source), source), source)
+        with closing(rows):
+            table = spool(object_batches(_canonical(rows, benchmark, variant, names, source), source), source)
     except OSError as error:
         raise DataError(f"{name}: the {part} rows cannot be read ({error}).") from error
     if not len(table):
@@ -91,7 +92,7 @@ def _places(path: str, variant: str) -> Iterator[str]:
             return
 
 
-def _fetched(benchmark: Benchmark, variant: str, name: str, part: str, notes: list[str]) -> Iterator[NumberedRow]:
+def _fetched(benchmark: Benchmark, variant: str, name: str, part: str, notes: list[str]) -> Rows:
     hub = benchmark.hub
     config = hub.config.format(variant=variant) if hub.config else None
     advice = f"With the files of its release on disk, give their directory: data_dir=… or --data-dir ({name})."
@@ -125,7 +126,7 @@ def _canonical(
         if any(row.get(name, variant) != variant for name in benchmark.only):
             continue
         found = {name: row.get(column) for name, column in chosen.items()}
-        if prefix is not None:
+        if prefix is not None and found["text"] is not None:
             found["text"] = f"{row[prefix]}: {found['text']}"
         label = None if found["label"] is None else str(found["label"])
         if names and label is not None and label not in names:
