@@ -125,7 +125,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Nothing on standard e
 @quiet_option
 @knobs()
 def fit(train: str | None, recipe: str | None, resume: str | None, quiet: bool, knobs: dict[str, Any]) -> None:
-    """Fine-tunes a model on TRAIN, a file of rows or a recipe (.yaml), and writes a run directory.
+    """Fine-tunes a model on TRAIN, a file of rows, a benchmark or a recipe (.yaml), and writes a run directory.
 
     Prints the metrics as JSON.
 
@@ -133,6 +133,7 @@ def fit(train: str | None, recipe: str | None, resume: str | None, quiet: bool, 
     kft fit reviews.csv
     kft fit train.tsv --validation dev.tsv --text sentence --label label --epochs 2
     kft fit pairs.jsonl --task regress --text sentence1 --text-pair sentence2 --label score
+    kft fit glue:sst2 --data-dir data/glue
     kft fit best.yaml --seed 1
     kft fit --resume runs/reviews
     """
@@ -185,11 +186,15 @@ def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: 
 @main.command(epilog=EXIT_CODES)
 @click.argument("run")
 @click.argument("data")
-def evaluate(run: str, data: str) -> None:
-    """Scores the model of RUN on labelled rows in DATA, and prints the metrics as JSON."""
+@click.option("--data-dir", metavar="DIR", help=Recipe.model_fields["data_dir"].description)
+def evaluate(run: str, data: str, data_dir: str | None) -> None:
+    """Scores the model of RUN on labelled rows in DATA, and prints the metrics as JSON.
+
+    DATA is a file or a benchmark, as in `kft evaluate runs/sst2 glue:sst2 --data-dir DIR`.
+    """
     import kft
 
-    _print_json(kft.load(run).evaluate(data))
+    _print_json(kft.load(run).evaluate(data, data_dir=data_dir))
 
 
 @main.command(epilog=EXIT_CODES)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kft import tasks
-from kft.data import clean, columns, formats, split
+from kft.data import benchmarks, clean, columns, formats, official, split
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError, did_you_mean
 from kft.evaluation import metrics
 from kft.recipe import Recipe
 from kft.tasks.task import Task, Vocabulary
+
+DEFAULT_SHARE = Recipe.model_fields["validation"].default
 
 
 @dataclass(frozen=True)
@@ -72,23 +75,32 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
 
     Args:
         recipe: Names the task and the columns.
-        train: Rows in any form that `kft.data.formats.read` takes.
-        validation: Rows, or the share of train to split off.
-        test: Rows, a share, or None.
+        train: Rows in any form that `kft.data.formats.read` takes, or the name of a benchmark.
+        validation: Likewise, or the share of train to split off.
+        test: Likewise, a share, or None.
 
     Raises:
         DataError: Anything that is wrong with the rows, with file and row.
-        RecipeError: An unknown task.
+        RecipeError: An unknown task or benchmark.
     """
-    read = {"train": formats.read(train, role="train")}
     shares: dict[str, Any] = {"validation": validation, "test": test}
+    notes: list[str] = []
+    named = benchmarks.is_name(train)
+    if named:
+        shares, notes = _official(train, shares)
+    _check_data_dir(recipe, [train, *shares.values()])
+    read = {"train": _read(train, "train", recipe.data_dir)}
+    # Official parts stay as they are, so that scores can be compared; rows of the user's own must not leak into them.
+    is_official = named and benchmarks.is_name(shares["test"])
     for name, source in shares.items():
         if source is not None and not isinstance(source, int | float):
-            read[name] = formats.read(source, role=name)
+            read[name] = _read(source, name, recipe.data_dir)
             shares[name] = None
     given = {"text": recipe.text, "text_pair": recipe.text_pair, "label": recipe.label}
-    notes: list[str] = []
-    if recipe.task == "auto":
+    if named and recipe.task in ("auto", benchmarks.find(train)[0].task):
+        benchmark, _ = benchmarks.find(train)
+        task = replace(tasks.find(benchmark.task), best_by=benchmark.metrics[0])
+    elif recipe.task == "auto":
         task, why = tasks.decide(read["train"], given)
         notes.append(f"task: {why}")
     else:
@@ -108,13 +120,46 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         label_column="label" if is_labelled else None,
         stratify=is_labelled,
         seed=recipe.seed,
-        allow_leaks=recipe.allow_leaks,
+        allow_leaks=recipe.allow_leaks or is_official,
     )
     found = {"train": divided.train, "validation": divided.validation, "test": divided.test}
     parts = {name: part for name, part in found.items() if part is not None}
     notes += [note for table in tables.values() for note in table.notes]
     notes += divided.notes
     return Dataset(task, chosen, parts, task.vocabulary(parts, recipe), tuple(dict.fromkeys(notes)))
+
+
+def _official(name: str, shares: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The sources of validation and test rows, the benchmark's own where nothing else is asked for, and notes."""
+    benchmark, _ = benchmarks.find(name)
+    sources, notes = dict(shares), [f"{name}: {benchmark.note}."] if benchmark.note else []
+    is_default = isinstance(validation := sources["validation"], float) and validation == DEFAULT_SHARE
+    if is_default and "validation" in benchmark.parts:
+        sources["validation"] = name
+    if sources["test"] is None and "test" in benchmark.parts:
+        sources["test"] = name
+    if "test" not in benchmark.parts:
+        notes.append(f"{name}: the official test rows have no labels and are not used.")
+    return sources, notes
+
+
+def _check_data_dir(recipe: Recipe, sources: list[Any]) -> None:
+    is_given = all(source is None or isinstance(source, str | Path | int | float) for source in sources)
+    if recipe.data_dir is not None and is_given and not any(benchmarks.is_name(source) for source in sources):
+        hint = did_you_mean(recipe.train or "", benchmarks.names())
+        raise RecipeError(
+            f"data_dir: found {recipe.data_dir!r}, but no rows are those of a benchmark, as glue:sst2.{hint} "
+            "Leave data_dir out, or name a benchmark."
+        )
+
+
+def _read(source: Any, role: str, data_dir: str | Path | None) -> Table:
+    """The rows of a source; of a benchmark the part that is meant for this role."""
+    if not benchmarks.is_name(source):
+        return formats.read(source, role=role)
+    if role == "evaluate":
+        role = "test" if "test" in benchmarks.find(source)[0].parts else "validation"
+    return official.read(source, role, data_dir)
 
 
 def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str]) -> Table:
@@ -140,9 +185,12 @@ def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str]) -> Table:
     return clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted)
 
 
-def labelled(rows: Any, task: Task, trained_on: Mapping[str, str]) -> Table:
-    """Rows to score, as a table of the canonical columns, labels included."""
-    table = formats.read(rows, role="evaluate")
+def labelled(rows: Any, task: Task, trained_on: Mapping[str, str], data_dir: str | Path | None = None) -> Table:
+    """Rows to score, as a table of the canonical columns, labels included.
+
+    Of a benchmark they are the test rows if those have labels, else the validation rows.
+    """
+    table = _read(rows, "evaluate", data_dir)
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
     wanted = [column for column in task.columns if column.name in trained_on]
     return clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted)

@@ -27,7 +27,13 @@ class Recipe(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     # -- what is learnt, from what -------------------------------------------------------------------------------
-    train: str | None = Field(None, description="Training rows: a file (.csv .tsv .jsonl .json .parquet).")
+    train: str | None = Field(
+        None, description="Training rows: a file (.csv .tsv .jsonl .json .parquet) or a benchmark (glue:sst2)."
+    )
+    data_dir: str | None = Field(
+        None,
+        description="Directory with the files of a benchmark given by name. None: the datasets library fetches it.",
+    )
     validation: float | str = Field(
         0.1, description="Validation rows: a file, or the share split off train. 0: none, the last weights are kept."
     )

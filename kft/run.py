@@ -122,11 +122,13 @@ class Run:
         table = dataset.unlabelled(rows, self.task, self.manifest["columns"])
         return task.rows(self.answers(self._encoded(table), batch_size), self.vocabulary)
 
-    def evaluate(self, data: Any, *, batch_size: int = 64) -> dict[str, Any]:
+    def evaluate(self, data: Any, *, data_dir: str | Path | None = None, batch_size: int = 64) -> dict[str, Any]:
         """Metrics of its answers to labelled rows, over the whole set.
 
         Args:
-            data: Rows in any form that `kft.fit` takes, with the columns it was trained on.
+            data: Rows in any form that `kft.fit` takes, with the columns it was trained on. Of a benchmark the test
+                rows are scored if those have labels, else the validation rows.
+            data_dir: The directory of a benchmark's files, as for `kft.fit`.
             batch_size: Rows in one forward pass.
 
         Raises:
@@ -134,7 +136,7 @@ class Run:
         """
         from kft import dataset
 
-        table = dataset.labelled(data, self.task, self.manifest["columns"])
+        table = dataset.labelled(data, self.task, self.manifest["columns"], data_dir)
         if "labels" in self.vocabulary:
             from kft.data import clean
 

@@ -27,7 +27,7 @@ def fit(train: Any, *, quiet: bool = False, **knobs: Any) -> Run:
 
     Args:
         train: A file (.csv .tsv .jsonl .json .parquet), a pandas or pyarrow table, a list of dicts, a Hugging Face
-            dataset or a `tf.data.Dataset`.
+            dataset, a `tf.data.Dataset`, or the name of a benchmark such as `glue:sst2`.
         quiet: Nothing on the screen.
         **knobs: The fields of `kft.Recipe` by name. `validation` and `test` may also be rows, as `train`.
 

@@ -1,4 +1,4 @@
-"""The README's examples do what it shows, in real processes that start in an empty directory."""
+"""The examples of the README and of docs/benchmarks.md do what they show, in real processes."""
 
 import contextlib
 import doctest
@@ -7,17 +7,18 @@ import re
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from kft import errors
-from kft.data import formats
+from kft.data import benchmarks, formats
 from kft.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 QUICK_SECTIONS = ("Rows in memory", "When something is wrong")
 PORT = "8501"
@@ -34,9 +35,9 @@ class Block:
     text: str
 
 
-def read_blocks(*sections):
+def read_blocks(*sections, page=README):
     """The runnable blocks of these sections in order; of all where none is named."""
-    for part in re.split(r"^## ", README, flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^##? ", page, flags=re.MULTILINE)[1:]:
         section = part.partition("\n")[0]
         for language, text in re.findall(r"^```(python|console)\n(.*?)^```", part, flags=re.MULTILINE | re.DOTALL):
             if not sections or section in sections:
@@ -128,6 +129,39 @@ def test_every_example_runs_from_top_to_bottom(shell, port):
     run(blocks, shell, port)
     assert (shell["cwd"] / "saved_models" / "topics" / "2").is_dir()
     assert len((shell["cwd"] / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 645
+
+
+@pytest.mark.slow
+def test_the_benchmark_examples_run(shell, port, tiny_preset):
+    """On a few rows, with the tiny model in place of the one they name."""
+    files = {
+        "SST-2": "sentence\tlabel\n" + "".join(f"the {word} is late\t{i % 2}\n" for i, word in enumerate("abcdefgh")),
+        "RTE": "index\tsentence1\tsentence2\tlabel\n"
+        + "".join(f"{i}\tthe {word}\tis late\t{'not_' * (i % 2)}entailment\n" for i, word in enumerate("abcdefgh")),
+    }
+    for folder, content in files.items():
+        (shell["cwd"] / "data" / "glue" / folder).mkdir(parents=True)
+        for name in ("train.tsv", "dev.tsv"):
+            (shell["cwd"] / "data" / "glue" / folder / name).write_text(content, encoding="utf-8")
+    blocks = [replace(block, text=block.text.replace("minilm", tiny_preset)) for block in read_blocks(page=BENCHMARKS)]
+    assert {block.language for block in blocks} == {"python", "console"}
+    run(blocks, shell, port)
+
+
+def test_the_table_of_benchmarks_is_the_one_of_the_code():
+    listed = {
+        name: (task, metrics, files)
+        for name, task, metrics, files in re.findall(
+            r"^\| `(\S+?)` \| (\w+) \| (.*?) \| (.*) \|$", BENCHMARKS, flags=re.MULTILINE
+        )
+    }
+    assert list(listed) == list(benchmarks.BENCHMARKS)
+    for name, entry in benchmarks.BENCHMARKS.items():
+        task, metrics, files = listed[name]
+        assert (task, metrics) == (entry.task, ", ".join(entry.metrics))
+        for file in {file.path for layout in entry.layouts for file in layout.values()}:
+            named = [file.replace("{variant}", variant) for variant in ("<language>", "en")]
+            assert any(f"`{path}`" in files for path in named)
 
 
 def test_the_exit_codes_are_those_of_the_errors():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import keras_tuner
 
 import kft
 from kft import run, workflow
+from kft.data.table import ROW
 from kft.dataset import Dataset
 from kft.errors import RecipeError, TrainingError, did_you_mean
 from kft.models import presets
@@ -155,13 +156,14 @@ def _decided(recipe: Recipe, data: Dataset, objective: str) -> Recipe:
 
 
 def _rows(recipe: Recipe, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows of all trials: those given, without the share of train that is kept for the test."""
-    if not isinstance(recipe.test, int | float) or "test" not in data.parts:
+    """The rows of all trials: those given, without a share of train or rows of a benchmark that are for the test."""
+    if isinstance(recipe.test, str) or "test" not in data.parts:
         return dict(given)
     names = list(data.columns)
     return {
-        part: data.parts[part].rows.select(names).rename_columns([data.columns[name] for name in names])
-        for part in ("train", "validation")
+        part: replace(table, rows=table.rows.select([*names, ROW]).rename_columns([*data.columns.values(), ROW]))
+        for part, table in data.parts.items()
+        if part in ("train", "validation")
     }
 
 

@@ -48,9 +48,11 @@ def clean(table: Table, wanted: Sequence[Column]) -> Table:
 def label_names(table: Table, column: str = "label") -> list[str]:
     """The classes of a cleaned table in an order that does not depend on the rows'.
 
-    Integers stand in numeric order, anything else in the order of code points.
+    The source's own order comes first; else integers stand in numeric order, anything else in the order of code points.
     """
     names = pc.unique(table.rows[column]).to_pylist()
+    if table.labels and set(names) <= set(table.labels):
+        return [name for name in table.labels if name in names]
     if all(re.match(INTEGER, name) for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)

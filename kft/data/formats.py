@@ -26,7 +26,7 @@ def read(source: Any, *, role: str = "train", file_format: str | None = None) ->
     Args:
         source: A path of a `.csv`, `.tsv` or `.txt` (tabs), `.jsonl` or `.ndjson`, `.json` or `.parquet`
             file; a list or iterable of dicts; a dict of lists; a pandas DataFrame; a pyarrow Table or
-            RecordBatch; a Hugging Face Dataset; a `tf.data.Dataset`.
+            RecordBatch; a Hugging Face Dataset; a `tf.data.Dataset`; a Table that was read before.
         role: What messages call the data: `train`, `validation`, `test`.
         file_format: `csv`, `tsv`, `jsonl`, `json` or `parquet`, whatever the name ends in.
 
@@ -41,7 +41,9 @@ def read(source: Any, *, role: str = "train", file_format: str | None = None) ->
             f"file_format={file_format!r} is unknown; expected {', '.join(READERS)}."
             f"{did_you_mean(file_format, READERS)}"
         )
-    if isinstance(source, str | Path):
+    if isinstance(source, Table):
+        table = source
+    elif isinstance(source, str | Path):
         table = _read_file(Path(source), str(source), role, file_format)
     else:
         table = read_memory(source, role)

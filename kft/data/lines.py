@@ -4,7 +4,7 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ WIDE_MARKS = {
 }
 
 
-def lines(path: Path, source: str, *, newline: str = "") -> Iterator[str]:
+def lines(path: Path, source: str, *, newline: str = "") -> Generator[str, None, None]:
     """The decoded lines of a file with their line ends; a UTF-8 byte order mark is dropped.
 
     Args:

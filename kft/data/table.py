@@ -24,11 +24,14 @@ class Table:
         source: The path as the user wrote it, or `<list>`, `<dict>`, `<pandas>`, `<arrow>`,
             `<datasets>`, `<tf.data>`.
         notes: Warnings worth telling the user, in the order they arose.
+        labels: The classes in the order that the source defines, the positive one of two last; empty where it defines
+            none.
     """
 
     rows: pa.Table
     source: str
     notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
