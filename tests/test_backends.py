@@ -30,7 +30,7 @@ import numpy as np
 from kft.data import store
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
-from kft.training import callbacks, devices, loop
+from kft.training import devices, history, loop
 
 class Encoder:
     pad_values, mask_names = {"token_ids": 0, "segment_ids": 0, "padding_mask": 0}, ["padding_mask"]
