@@ -4,7 +4,8 @@
 
 The floor is the operations of the matrix products over the rate at which this machine does one of them. Each line
 below it leaves something out of the step; the medians of alternating rounds are printed. Also: seconds from the start
-of building the model to the end of the first step, how often `model.fit` traced its graph, and a checkpoint's time.
+of building the model to the end of the first step, how often rows of mixed lengths make `model.fit` trace its graph
+anew, and a checkpoint's time.
 """
 
 from __future__ import annotations
@@ -22,10 +23,8 @@ import numpy as np
 from kft.data import store
 from kft.models import heads, presets
 from kft.recipe import Recipe
-from kft.tasks.classify import CLASSIFY
-from kft.training import devices, forecast, loop, optimizers
-
-VOCABULARY = {"labels": ["no", "yes"]}
+from kft.tasks.classify import SmoothedCrossentropy
+from kft.training import checkpoints, devices, forecast, loop, optimizers
 
 
 class Idle(optimizers.FusedAdamW):
@@ -33,6 +32,16 @@ class Idle(optimizers.FusedAdamW):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         self.gradient_norm.assign(self._global_norm([keras.ops.convert_to_tensor(gradient) for gradient in grads]))
+
+
+class Counted(SmoothedCrossentropy):
+    """Counts how often it is traced: Python code runs then only."""
+
+    num_traces = 0
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        Counted.num_traces += 1
+        return super().call(y_true, y_pred)
 
 
 class Tokens:
@@ -43,10 +52,11 @@ class Tokens:
 
 
 def rows_of(count: int, tokens: int) -> store.Store:
-    """Random token ids, every row of the same length."""
-    ids = np.random.default_rng(0).integers(1000, 20000, (count, tokens), dtype=np.int32)
-    features = {"token_ids": ids, "segment_ids": np.zeros_like(ids)}
-    return store.in_memory(features, np.full(count, tokens), Tokens())
+    """Random token ids, every row of the same length; 0 tokens: of lengths from 4 to 63."""
+    random = np.random.default_rng(0)
+    ids = random.integers(1000, 20000, (count, tokens or 64), dtype=np.int32)
+    lengths = np.full(count, tokens) if tokens else random.integers(4, 64, count)
+    return store.in_memory({"token_ids": ids, "segment_ids": np.zeros_like(ids)}, lengths, Tokens())
 
 
 def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, update: bool = True) -> loop.Trainer:
@@ -57,7 +67,7 @@ def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, upda
         if not dropout and isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
     peak = 1e-4
-    loss = CLASSIFY.loss(recipe, VOCABULARY)
+    loss = Counted()
     trainer = loop.prepare(model, loss, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
     if not update:
         trainer.network.compile(optimizer=Idle(peak), loss=loss, jit_compile=chosen.jit_compile)
@@ -123,12 +133,14 @@ def main() -> None:
     for name, seconds in [*times.items(), ("the forward pass alone", forward)]:
         median = statistics.median(seconds)
         print(f"{name:36}{median * 1000:7.0f} ms  {median / floor:.2f} of the floor")
-    traced = getattr(whole.network.train_function, "experimental_get_tracing_count", lambda: "n/a")()
-    print(f"graphs traced by model.fit: {traced}")
+    mixed = rows_of(options.rows * 12, 0)
+    for epoch in range(3):
+        before = Counted.num_traces
+        part = whole.plan(mixed, epoch)
+        whole.network.fit(whole.feed(mixed, part, np.arange(len(mixed)) % 2), verbose=0, shuffle=False)
+        print(f"rows of 4 to 63 tokens, pass {epoch + 1}: {Counted.num_traces - before} traces of the loss")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        from kft.training import checkpoints
-
         history = Path(folder, "history.jsonl")
         history.touch()
         checkpoints.save(Path(folder), whole.network, whole.network.optimizer, checkpoints.Position(), history)

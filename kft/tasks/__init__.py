@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from kft.data import columns
 from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
@@ -37,9 +40,6 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
         The task and a sentence that says what was decided and why.
     """
     chosen = columns.choose(table, CLASSIFY.columns, given)
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     values = table.rows[chosen["label"]]
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         stripped = pc.utf8_trim_whitespace(values.drop_null())
