@@ -123,9 +123,9 @@ def prepare(
     """
     network = keras.Model(task_model.input, task_model.output)
     if devices.backend == "tensorflow" and devices.platform == "cpu":
-        from kft.training import dropout
+        from kft.training import kernels
 
-        dropout.make_cheap(network)
+        kernels.use(network)
     rate = optimizers.schedule(recipe, peak, total_steps(recipe, batches_per_epoch), micro_batches)
     network.compile(
         optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors, micro_batches),

@@ -1,0 +1,109 @@
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras_hub.src.utils.keras_utils import gelu_approximate
+
+from kft.training import kernels
+
+ONES = np.ones((50, 4001), np.float32)
+
+
+@pytest.mark.parametrize("is_graph", [False, True])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.99])
+def test_the_share_that_is_dropped_and_the_mean(rate, is_graph):
+    draw = tf.function(kernels.dropped) if is_graph else kernels.dropped
+    found = draw(tf.constant(ONES), rate, tf.constant([3, 4])).numpy()
+    share = round(rate * 256) / 256
+    assert (found == 0).mean() == pytest.approx(share, abs=0.004)
+    assert np.unique(found[found > 0]) == pytest.approx(1 / (1 - share))
+    assert np.array_equal(found, draw(tf.constant(ONES), rate, tf.constant([3, 4])).numpy())
+    assert not np.array_equal(found, draw(tf.constant(ONES), rate, tf.constant([3, 5])).numpy())
+
+
+def test_gradients_pass_where_the_numbers_did():
+    inputs = tf.constant(ONES)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        found = kernels.dropped(inputs, 0.25, tf.constant([1, 2]))
+    np.testing.assert_array_equal(tape.gradient(found, inputs), found)
+
+
+def test_rates_too_small_for_it_stay_with_keras():
+    model = keras.Sequential([keras.Input((4001,)), keras.layers.Dropout(0.1), keras.layers.Dropout(0.001)])
+    kernels.use(model)
+    assert ["call" in vars(layer) for layer in model.layers] == [True, False]
+    np.testing.assert_array_equal(model(ONES, training=False), ONES)
+    first, second = model.layers[0](ONES, training=True), model.layers[0](ONES, training=True)
+    assert not np.array_equal(first, second)
+    assert (np.asarray(first) == 0).mean() == pytest.approx(26 / 256, abs=0.004)
+
+
+def outcome(layer, inputs, is_graph):
+    """Outputs, and gradients by inputs and weights of a weighted sum of them."""
+
+    def run(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+            total = tf.reduce_sum(tf.cast(outputs, tf.float32) * tf.range(1.0, 1.0 + outputs.shape[-1]))
+        return outputs, *tape.gradient(total, [inputs, *[weight.value for weight in layer.trainable_weights]])
+
+    return (tf.function(run) if is_graph else run)(inputs)
+
+
+LAYERS = {
+    "norm": lambda **how: keras.layers.LayerNormalization(epsilon=1e-3, **how),
+    "dense": lambda **how: keras.layers.Dense(7, **how),
+    "tanh": lambda **how: keras.layers.Dense(7, activation="tanh", **how),
+    "gelu": lambda **how: keras.layers.Dense(7, activation="gelu", **how),
+    "bert": lambda **how: keras.layers.Dense(7, activation=gelu_approximate, **how),
+}
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (2, 3, 6)])
+@pytest.mark.parametrize("is_graph", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_give_the_numbers_and_gradients_of_keras(name, is_graph, shape):
+    keras.utils.set_random_seed(0)
+    layer = LAYERS[name]()
+    inputs = tf.constant(3 * np.random.default_rng(0).normal(size=shape), tf.float32)
+    model = keras.Sequential([keras.Input(shape[1:]), layer])
+    layer.set_weights([weight + np.random.default_rng(1).normal(size=weight.shape) for weight in layer.get_weights()])
+    expected = outcome(layer, inputs, is_graph)
+    config = layer.get_config()
+    kernels.use(model)
+    assert "call" in vars(layer)
+    assert layer.get_config() == config
+    for found, by_keras in zip(outcome(layer, inputs, is_graph), expected, strict=True):
+        np.testing.assert_allclose(found, by_keras, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_mixed_precision_stay_in_theirs(name):
+    layer = LAYERS[name](dtype="mixed_bfloat16")
+    inputs = tf.cast(np.random.default_rng(0).normal(size=(2, 3, 6)), tf.bfloat16)
+    model = keras.Sequential([keras.Input((3, 6), dtype="bfloat16"), layer])
+    expected = layer(inputs)
+    kernels.use(model)
+    found = layer(inputs)
+    assert found.dtype == expected.dtype == tf.bfloat16
+    np.testing.assert_allclose(tf.cast(found, tf.float32), tf.cast(expected, tf.float32), rtol=0.02, atol=0.02)
+
+
+def test_a_whole_backbone_gives_the_same_and_saves_the_same(tmp_path):
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=30, num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=16
+    )
+    ids = np.random.default_rng(0).integers(1, 30, (3, 9))
+    inputs = {"token_ids": ids, "segment_ids": ids * 0, "padding_mask": ids > 3}
+    before, config = backbone(inputs), backbone.get_config()
+    kernels.use(backbone)
+    after = backbone(inputs)
+    for name in before:
+        np.testing.assert_allclose(after[name], before[name], atol=1e-5)
+    assert backbone.get_config() == config
+    backbone.save_to_preset(str(tmp_path / "preset"))
+    again = keras_hub.models.Backbone.from_preset(str(tmp_path / "preset"))(inputs)
+    np.testing.assert_allclose(again["sequence_output"], before["sequence_output"], atol=1e-5)
