@@ -59,9 +59,9 @@ class Dataset:
         return name
 
     def metric_names(self) -> list[str]:
-        """The metrics of the validation rows, from scoring outputs of zero: one for each label, or one in all."""
+        """The metrics of the validation rows, from scoring outputs of zero."""
         targets = self.task.targets(self.parts["validation"], self.vocabulary)
-        zeros = np.zeros((len(targets), len(self.vocabulary.get("labels", ["value"]))), np.float32)
+        zeros = np.zeros((len(targets), self.task.width(self.vocabulary)), np.float32)
         answers = {name: value.numpy() for name, value in self.task.answers(zeros, self.vocabulary).items()}
         return ["loss", *metrics.scalars(self.task.score(answers, targets, self.vocabulary))]
 

@@ -40,7 +40,10 @@ class Recipe(pydantic.BaseModel):
     test: float | str | None = Field(
         None, description="Test rows, never used in training: a file, or a share of train."
     )
-    task: str = Field("auto", description="What is learnt: classify, regress; auto reads it off the columns.")
+    task: str = Field(
+        "auto",
+        description="What is learnt: classify, multilabel, ordinal, regress; auto reads it off the label column.",
+    )
     preset: str = Field(
         "minilm",
         description="Pretrained model: minilm, a KerasHub preset name, kaggle://, hf://, modelscope:// or a directory.",

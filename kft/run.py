@@ -109,7 +109,8 @@ class Run:
             batch_size: Rows in one forward pass.
 
         Returns:
-            For classify `{"label", "score", "scores"}`, for regress `{"value"}`.
+            For classify `{"label", "score", "scores"}`, for ordinal `{"value"}` besides, for multilabel
+            `{"labels", "scores"}`, for regress `{"value"}`.
 
         Raises:
             DataError: A row without its text, or a missing column.
@@ -137,12 +138,8 @@ class Run:
         from kft import dataset
 
         table = dataset.labelled(data, self.task, self.manifest["columns"], data_dir)
-        if "labels" in self.vocabulary:
-            from kft.data import clean
-
-            clean.check_known(table, self.vocabulary["labels"], "evaluation")
-        found = self.answers(self._encoded(table), batch_size)
-        return self.task.score(found, self.task.targets(table, self.vocabulary), self.vocabulary)
+        targets = self.task.targets(table, self.vocabulary)
+        return self.task.score(self.answers(self._encoded(table), batch_size), targets, self.vocabulary)
 
     def export(self, path: str | Path | None = None) -> Path:
         """Writes the next version of a string-in SavedModel for TensorFlow Serving.
@@ -251,12 +248,11 @@ def free_name(stem: str, root: Path = Path("runs")) -> Path:
     return root / f"{stem}-{number}"
 
 
-def begin(path: Path, recipe: Recipe, vocabulary: dict[str, Any], identity: dict[str, Any]) -> None:
+def begin(path: Path, recipe: Recipe, identity: dict[str, Any]) -> None:
     """Writes what a resumed fit has to find, the manifest last."""
     with disk.refusals(path):
         recipe.write(path / RECIPE)
-        disk.write_json(path / LABELS, vocabulary)
-        _write_manifest(path, {**identity, "finished": False}, [RECIPE, LABELS])
+        _write_manifest(path, {**identity, "finished": False}, [RECIPE])
 
 
 def finish(path: Path, manifest: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ def write(
     answers: Mapping[str, np.ndarray],
     table: Table | None,
     targets: np.ndarray | None,
+    task_name: str,
     labels: Sequence[str],
 ) -> None:
     """Writes `report.html`.
@@ -37,12 +38,13 @@ def write(
         answers: The answers to the rows of `table`: the test part, else the validation part.
         table: Those rows, or None where no part was held back.
         targets: Their targets.
+        task_name: The task; `SHOWN` says how its answers are shown.
         labels: The class names; empty for regression.
     """
     drawn, worst = [figures.curves(history)], []
     if table is not None and targets is not None:
-        shown = classified(answers, table, targets, labels) if labels else regressed(answers, table, targets)
-        drawn, worst = [*drawn, *shown[0]], shown[1]
+        shown, worst = SHOWN[task_name](answers, table, targets, labels)
+        drawn += shown
     report.write(path, title=title, facts=facts, history=history, metrics=scores, figures=drawn, examples=worst)
 
 
@@ -68,8 +70,32 @@ def classified(
     return drawn, worst
 
 
+def label_sets(
+    answers: Mapping[str, np.ndarray], table: Table, targets: np.ndarray, labels: Sequence[str]
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The rows whose sets of labels are furthest from the truth, by their binary cross-entropy."""
+    scores = np.clip(answers["scores"].astype(np.float64), 1e-7, 1 - 1e-7)
+    costs = -(targets * np.log(scores) + (1 - targets) * np.log(1 - scores)).sum(axis=1)
+    worst = []
+    for row in np.argsort(-costs, kind="stable"):
+        truth = [label for label, is_there in zip(labels, targets[row], strict=True) if is_there]
+        answer = [label.decode() for label in answers["labels"][row] if label]
+        if sorted(truth) != sorted(answer) and len(worst) < WORST:
+            furthest = int(np.abs(targets[row] - scores[row]).argmax())
+            worst.append(
+                {
+                    "texts": _texts(table, row),
+                    "truth": ", ".join(truth) or "none",
+                    "answer": ", ".join(answer) or "none",
+                    "score": float(np.abs(targets[row] - scores[row]).max()),
+                    "why": f"“{labels[furthest]}” was given {scores[row][furthest]:.1%}",
+                }
+            )
+    return [], worst
+
+
 def regressed(
-    answers: Mapping[str, np.ndarray], table: Table, targets: np.ndarray
+    answers: Mapping[str, np.ndarray], table: Table, targets: np.ndarray, labels: Sequence[str]
 ) -> tuple[list[Any], list[dict[str, Any]]]:
     """Answers against truth as a scatter, and the largest errors."""
     values = answers["value"]
@@ -88,3 +114,6 @@ def regressed(
 
 def _texts(table: Table, row: int) -> list[str]:
     return [table.rows[name][int(row)].as_py() for name in ("text", "text_pair") if name in table.names()]
+
+
+SHOWN = {"classify": classified, "multilabel": label_sets, "ordinal": classified, "regress": regressed}

@@ -43,7 +43,7 @@ def fit(train: Any, *, quiet: bool = False, **knobs: Any) -> Run:
         ready = job.prepare(recipe, rows)
         if not quiet:
             _show(ready)
-        run.begin(run_dir, recipe, ready.data.vocabulary, ready.identity)
+        run.begin(run_dir, recipe, ready.identity)
         return _carry_out(ready, run_dir, None, quiet)
 
 
@@ -109,9 +109,10 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
         ready.model.save_to_preset(str(run_dir / run.PRESET))
 
         data, task = ready.data, ready.data.task
-        done = Run(run_dir, task, data.vocabulary)
+        done = _calibrated(ready, run_dir)
+        disk.write_json(run_dir / run.LABELS, done.vocabulary)
         found = {name: done.answers(ready.stores[name]) for name in ("validation", "test") if name in data.parts}
-        scores = {name: task.score(answers, ready.targets(name), data.vocabulary) for name, answers in found.items()}
+        scores = {name: task.score(answers, ready.targets(name), done.vocabulary) for name, answers in found.items()}
         cost = {
             "train_s": outcome.position.train_s,
             "examples_per_s": outcome.examples_per_s,
@@ -126,6 +127,16 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             print(f"{name}: " + "  ".join(f"{k} {v:.4f}" for k, v in metrics.scalars(values).items()), file=sys.stderr)
         print(f"run: {run_dir}   report: {run_dir / run.REPORT}", file=sys.stderr)
     return Run(run_dir)
+
+
+def _calibrated(ready: Job, run_dir: Path) -> Run:
+    """The saved model, with what its task tunes on the validation rows."""
+    task, vocabulary = ready.data.task, ready.data.vocabulary
+    done = Run(run_dir, task, vocabulary)
+    if task.calibrate is None or "validation" not in ready.data.parts:
+        return done
+    tuned = task.calibrate(done.answers(ready.stores["validation"]), ready.targets("validation"), vocabulary)
+    return Run(run_dir, task, tuned)
 
 
 def _train(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> tuple[Job, Outcome]:
@@ -228,6 +239,7 @@ def _report(
         answers=found[shown],
         table=ready.data.parts[shown],
         targets=ready.targets(shown),
+        task_name=ready.data.task.name,
         labels=ready.data.vocabulary.get("labels", []),
     )
 

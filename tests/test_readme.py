@@ -19,6 +19,7 @@ from kft.recipe import Recipe
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+TASK_PAGES = sorted((ROOT / "docs" / "tasks").glob("*.md"))
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 QUICK_SECTIONS = ("Rows in memory", "When something is wrong")
 PORT = "8501"
@@ -144,6 +145,14 @@ def test_the_benchmark_examples_run(shell, port, tiny_preset):
         for name in ("train.tsv", "dev.tsv"):
             (shell["cwd"] / "data" / "glue" / folder / name).write_text(content, encoding="utf-8")
     blocks = [replace(block, text=block.text.replace("minilm", tiny_preset)) for block in read_blocks(page=BENCHMARKS)]
+    assert {block.language for block in blocks} == {"python", "console"}
+    run(blocks, shell, port)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TASK_PAGES, ids=lambda path: path.stem)
+def test_the_examples_of_a_task_run(path, shell, port):
+    blocks = list(read_blocks(page=path.read_text(encoding="utf-8")))
     assert {block.language for block in blocks} == {"python", "console"}
     run(blocks, shell, port)
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from kft.data.columns import Column
 from kft.data.hashes import row_hashes
 from kft.data.table import Table
-from kft.data.targets import INTEGER, label_column, number_column, refuse_missing
+from kft.data.targets import INTEGER, label_column, labels_column, number_column, refuse_missing
 from kft.errors import DataError, did_you_mean
 
 LONG_CHARACTERS = 20_000
@@ -167,4 +167,4 @@ def _rows(count: int) -> str:
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
-CONVERSIONS = {"text": _text_column, "label": label_column, "number": number_column}
+CONVERSIONS = {"text": _text_column, "label": label_column, "labels": labels_column, "number": number_column}

@@ -14,13 +14,13 @@ class Column:
 
     Attributes:
         name: What kft calls it, whatever the table does.
-        kind: `text`, `label` (a class) or `number`.
+        kind: `text`, `label` (a class), `labels` (any number of them) or `number`.
         required: Whether the task cannot do without it.
         guesses: Names to look for when the user gives none; case does not matter.
     """
 
     name: str
-    kind: Literal["text", "label", "number"]
+    kind: Literal["text", "label", "labels", "number"]
     required: bool = True
     guesses: tuple[str, ...] = ()
 

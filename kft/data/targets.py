@@ -37,6 +37,34 @@ def label_column(table: Table, name: str) -> pa.ChunkedArray:
     return labels
 
 
+def labels_column(table: Table, name: str) -> pa.ChunkedArray:
+    """Sets of labels: lists as they are, or text cut at `;`, or where no row has one at `|`, or else at `,`.
+
+    Labels are stripped, each is there once, and they stand in the order of code points. An empty cell or list, or a
+    missing one, is a row without labels.
+
+    Returns:
+        `(rows,)` large_list of large_string without nulls.
+
+    Raises:
+        DataError: If the column holds neither lists of text or numbers, nor text.
+    """
+    column = table.rows[name]
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if pa.types.is_nested(column.type) and (not is_list or pa.types.is_nested(column.type.value_type)):
+        raise DataError(
+            f"{table.where(0)}: column {name!r} holds {column.type}; expected lists of labels, or text such as 'a;b'."
+        )
+    if is_list:
+        cells = column.to_pylist()
+    else:
+        texts = [text or "" for text in column.cast(pa.large_string()).to_pylist()]
+        mark = next((mark for mark in ";|" if any(mark in text for text in texts)), ",")
+        cells = [text.split(mark) for text in texts]
+    sets = [sorted({str(label).strip() for label in cell or [] if label is not None} - {""}) for cell in cells]
+    return pa.chunked_array([pa.array(sets, pa.large_list(pa.large_string()))])
+
+
 def number_column(table: Table, name: str) -> pa.ChunkedArray:
     """Numbers as float64, all finite; text is read with a decimal point.
 

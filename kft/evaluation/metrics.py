@@ -19,6 +19,11 @@ DIRECTIONS = {
     "macro_f1": "max",
     "micro_f1": "max",
     "weighted_f1": "max",
+    "samples_f1": "max",
+    "hamming_loss": "min",
+    "lrap": "max",
+    "map": "max",
+    "qwk": "max",
     "mcc": "max",
     "log_loss": "min",
     "pearson": "max",
@@ -92,6 +97,103 @@ def classification(scores: ArrayLike, targets: ArrayLike, labels: Sequence[str])
     }
     found["confusion"] = sk.confusion_matrix(targets, answers, labels=ids).tolist()
     return found
+
+
+def ordinal(scores: ArrayLike, targets: ArrayLike, labels: Sequence[str]) -> dict[str, Any]:
+    """How well probabilities name the true rank, and how far off they are where they do not.
+
+    Args:
+        scores: `(rows, ranks)` float probabilities, each row summing to 1.
+        targets: `(rows,)` int, ids of the true ranks.
+        labels: The ranks as whole numbers, from low to high.
+
+    Returns:
+        What `classification` gives, and `qwk`, Cohen's kappa with quadratic weights over the ids (0.0 where truth and
+        answers are all one rank), and `mae`, the mean distance in the numbers of the labels.
+
+    References:
+        Cohen, 1968, https://doi.org/10.1037/h0026256
+    """
+    from sklearn import metrics as sk
+
+    found = classification(scores, targets, labels)
+    answers, truth = np.asarray(scores).argmax(axis=1), np.asarray(targets)
+    numbers = np.array([float(label) for label in labels])
+    varies = len(np.union1d(truth, answers)) > 1
+    kappa = sk.cohen_kappa_score(truth, answers, labels=range(len(labels)), weights="quadratic") if varies else 0.0
+    return {**found, "qwk": float(kappa), "mae": float(np.abs(numbers[answers] - numbers[truth]).mean())}
+
+
+def multilabel(
+    scores: ArrayLike, thresholds: Sequence[float], targets: ArrayLike, labels: Sequence[str]
+) -> dict[str, Any]:
+    """How well probabilities name the set of labels of each row.
+
+    Args:
+        scores: `(rows, labels)` float, each probability for itself.
+        thresholds: The least probability of an answer, for each label.
+        targets: `(rows, labels)` 1 where a row has the label, else 0.
+        labels: The names of the labels.
+
+    Returns:
+        accuracy (rows whose whole set is right), micro_f1, macro_f1, weighted_f1, samples_f1 (mean over rows; 1 where
+        there is no label and none was answered), hamming_loss, lrap (label ranking average precision), map (mean over
+        the labels that occur of the average precision), num_rows, and `per_class` as for `classification`.
+
+    Raises:
+        DataError: If the shapes disagree or there are no rows.
+    """
+    from sklearn import metrics as sk
+
+    scores, truth = np.asarray(scores, np.float64), np.asarray(targets).astype(int)
+    if scores.shape != truth.shape or truth.ndim != 2 or not len(truth) or truth.shape[1] != len(labels):
+        raise DataError(
+            f"Found scores of shape {scores.shape} and targets of shape {truth.shape}; expected (rows, {len(labels)}) "
+            "for both with at least one row."
+        )
+    answers = (scores >= np.asarray(thresholds)).astype(int)
+    precision, recall, f1, support = sk.precision_recall_fscore_support(truth, answers, average=None, zero_division=0.0)
+    occurs = truth.any(axis=0)
+    averages = [sk.average_precision_score(truth[:, i], scores[:, i]) for i in np.flatnonzero(occurs)]
+    return {
+        "accuracy": float((truth == answers).all(axis=1).mean()),
+        "micro_f1": float(sk.f1_score(truth, answers, average="micro", zero_division=0.0)),
+        "macro_f1": float(np.mean(f1[occurs | answers.any(axis=0)])) if (occurs | answers.any(axis=0)).any() else 0.0,
+        "weighted_f1": float(sk.f1_score(truth, answers, average="weighted", zero_division=0.0)),
+        "samples_f1": float(sk.f1_score(truth, answers, average="samples", zero_division=1.0)),
+        "hamming_loss": float((truth != answers).mean()),
+        "lrap": float(sk.label_ranking_average_precision_score(truth, scores)),
+        "map": float(np.mean(averages)) if averages else 0.0,
+        "num_rows": len(truth),
+        "per_class": {
+            str(label): {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "support": int(support[i]),
+            }
+            for i, label in enumerate(labels)
+        },
+    }
+
+
+def best_threshold(scores: ArrayLike, targets: ArrayLike) -> float:
+    """The threshold on probabilities that gives the best F1: half way between two scores, the highest of equals.
+
+    Args:
+        scores: `(rows,)` float in [0, 1].
+        targets: `(rows,)` 1 for the rows to find, else 0; some of either.
+
+    >>> best_threshold([0.1, 0.4, 0.6, 0.9], [0, 1, 1, 1])
+    0.25
+    """
+    from sklearn import metrics as sk
+
+    precision, recall, cuts = sk.precision_recall_curve(np.asarray(targets), np.asarray(scores, np.float64))
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = len(cuts) - 1 - int(np.argmax(f1[:-1][::-1]))
+    below = cuts[best - 1] if best else 0.0
+    return float((below + cuts[best]) / 2)
 
 
 def regression(values: ArrayLike, targets: ArrayLike) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def check(export_dir: Path, probe: dict[str, Any]) -> float:
     largest = 0.0
     for name, expected in probe["answers"].items():
         if found[name].dtype == object:
-            texts = [value.decode("utf-8") for value in found[name]]
+            texts = as_text(found[name].tolist())
             wrong = [i for i, pair in enumerate(zip(texts, expected, strict=True)) if pair[0] != pair[1]]
             assert not wrong, (
                 f"{name} of {probe['texts'][wrong[0]]!r}: {texts[wrong[0]]!r}, predict says {expected[wrong[0]]!r}"
@@ -63,6 +63,13 @@ def check(export_dir: Path, probe: dict[str, Any]) -> float:
             assert difference <= TOLERANCE, f"{name} differs by {difference:.2e} from predict, more than {TOLERANCE}"
             largest = max(largest, difference)
     return largest
+
+
+def as_text(value: Any) -> Any:
+    """Bytes in nested lists as text."""
+    if isinstance(value, list):
+        return [as_text(item) for item in value]
+    return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
 def _in_order(names: list[str]) -> list[str]:

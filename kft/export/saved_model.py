@@ -60,10 +60,7 @@ def _expected(run: Run, texts: list[list[str]]) -> dict[str, Any]:
     """What predict answers to the probe, as the arrays that the model must give back."""
     rows = [tuple(row) for row in texts]
     answers = run.answers(run._encoded(run_table(run, rows)))
-    return {
-        name: [v.decode("utf-8") if isinstance(v, bytes) else v for v in values.tolist()]
-        for name, values in answers.items()
-    }
+    return {name: gates.as_text(values.tolist()) for name, values in answers.items()}
 
 
 def run_table(run: Run, rows: list[tuple[str, ...]]) -> Any:

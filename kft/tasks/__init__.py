@@ -11,11 +11,15 @@ from kft.data import columns
 from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
 from kft.tasks.classify import CLASSIFY
+from kft.tasks.multilabel import MULTILABEL
+from kft.tasks.ordinal import ORDINAL
 from kft.tasks.regress import REGRESS
 from kft.tasks.task import Task
 
 TASKS: dict[str, Task] = {
     "classify": CLASSIFY,
+    "multilabel": MULTILABEL,
+    "ordinal": ORDINAL,
     "regress": REGRESS,
 }
 
@@ -36,11 +40,15 @@ def find(name: str) -> Task:
 def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
     """Reads the task off the label column: fractions, or more than 20 different numbers, are regressed.
 
+    Lists are sets of labels. Ranks cannot be told from classes, so `ordinal` has to be asked for.
+
     Returns:
         The task and a sentence that says what was decided and why.
     """
     chosen = columns.choose(table, CLASSIFY.columns, given)
     values = table.rows[chosen["label"]]
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return MULTILABEL, f"multilabel, because {chosen['label']!r} holds lists"
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         stripped = pc.utf8_trim_whitespace(values.drop_null())
         is_number = pc.all(pc.match_substring_regex(stripped, r"^[-+]?\d+(\.\d+)?([eE][-+]?\d+)?$")).as_py()

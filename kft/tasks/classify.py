@@ -58,14 +58,24 @@ def _class_weights(asked: str | dict[str, float], ids: np.ndarray, names: list[s
 
 
 def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
-    """Class ids `(rows,)` int32."""
+    """Class ids `(rows,)` int32.
+
+    Raises:
+        DataError: A label that training never saw.
+    """
+    clean.check_known(table, vocabulary["labels"], "labelled")
     ids = {name: i for i, name in enumerate(vocabulary["labels"])}
     return np.array([ids[label] for label in table.texts("label")], np.int32)
 
 
+def width(vocabulary: Vocabulary) -> int:
+    """One logit for each class."""
+    return len(vocabulary["labels"])
+
+
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A classifier with one logit for each class."""
-    return heads.sequence_model(preset, len(vocabulary["labels"]), **settings)
+    """A classifier of one text or two."""
+    return heads.sequence_model(preset, width(vocabulary), **settings)
 
 
 class SmoothedCrossentropy(keras.losses.Loss):
@@ -124,6 +134,7 @@ CLASSIFY = Task(
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,
+    width=width,
     head=head,
     loss=loss,
     answers=answers,

@@ -15,13 +15,13 @@ from keras import ops
 
 from kft.data.columns import Column
 from kft.data.table import Table
-from kft.errors import DataError, RecipeError
+from kft.errors import DataError
 from kft.evaluation import metrics
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import PAIR_GUESSES, TEXT_GUESSES
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
 from kft.text import decode, tokens
 
 NUMBER_GUESSES = ("label", "score", "value", "rating", "target", "stars", "similarity", "urgency", "price")
@@ -29,9 +29,7 @@ NUMBER_GUESSES = ("label", "score", "value", "rating", "target", "stars", "simil
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """Mean and standard deviation of train's numbers."""
-    for knob in ("label_smoothing", "class_weights"):
-        if getattr(recipe, knob):
-            raise RecipeError(f"{knob} is for classes; task regress has none. Leave it out.")
+    refuse_class_knobs(recipe, "regress")
     numbers = parts["train"].rows["label"].to_numpy().astype(np.float64)
     deviation = float(numbers.std())
     if deviation == 0:
@@ -46,9 +44,14 @@ def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
     return table.rows["label"].to_numpy().astype(np.float32)
 
 
+def width(vocabulary: Vocabulary) -> int:
+    """A single number."""
+    return 1
+
+
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
     """A model with a single output."""
-    return heads.sequence_model(preset, 1, **settings)
+    return heads.sequence_model(preset, width(vocabulary), **settings)
 
 
 class StandardSquaredError(keras.losses.Loss):
@@ -88,6 +91,7 @@ REGRESS = Task(
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,
+    width=width,
     head=head,
     loss=loss,
     answers=answers,

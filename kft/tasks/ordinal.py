@@ -1,0 +1,102 @@
+"""Ordinal classification: classes that are ranks, such as stars or urgency, where a near miss is better than a far one.
+
+The network asks "above this rank?" at each rank, given that it is above the one before; the answers' probabilities are
+those of a proper distribution whose ranks stay in order.
+
+Reference:
+    Shi, Cao and Raschka, 2021, "Deep neural networks for rank-consistent ordinal regression based on conditional
+    probabilities" (CORN), https://arxiv.org/abs/2111.08851
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kft.data.columns import Column
+from kft.data.table import Table
+from kft.data.targets import INTEGER
+from kft.errors import DataError
+from kft.evaluation import metrics
+from kft.models import heads
+from kft.models.presets import Preset
+from kft.recipe import Recipe
+from kft.tasks import classify
+from kft.tasks.regress import NUMBER_GUESSES
+from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.text import decode, tokens
+
+
+def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+    """The ranks of train, from low to high; refuses labels that are no whole numbers."""
+    refuse_class_knobs(recipe, "ordinal")
+    for table in parts.values():
+        for index, label in enumerate(table.texts("label")):
+            if not re.match(INTEGER, label):
+                raise DataError(
+                    f"{table.where(index)}: the label is {label!r}; task ordinal expects whole numbers, such as 1 to "
+                    "5, whose order is that of the classes. Number them, or use task=classify."
+                )
+    return classify.vocabulary(parts, recipe)
+
+
+def width(vocabulary: Vocabulary) -> int:
+    """One logit for each rank but the lowest: is it above the rank before?"""
+    return len(vocabulary["labels"]) - 1
+
+
+def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+    """A model of one text or two."""
+    return heads.sequence_model(preset, width(vocabulary), **settings)
+
+
+class ConditionalCrossentropy(keras.losses.Loss):
+    """Binary cross-entropy at each rank that a row has reached: is it above, or does it stop here?"""
+
+    def __init__(self) -> None:
+        super().__init__(name="conditional_crossentropy", reduction="mean_with_sample_weight")
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        logits = ops.cast(y_pred, "float32")  # (batch, ranks - 1)
+        ranks = ops.arange(logits.shape[-1], dtype="int32")
+        reached = ops.cast(y_true, "int32")[:, None]
+        is_above = ops.cast(reached > ranks, "float32")
+        # log(1 + exp(x)) - x * target, for the ranks that the row came to.
+        losses = ops.softplus(logits) - logits * is_above
+        return ops.sum(losses * ops.cast(reached >= ranks, "float32"), axis=-1)
+
+
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> ConditionalCrossentropy:
+    """The loss of CORN, summed over the ranks."""
+    return ConditionalCrossentropy()
+
+
+def answers(outputs: Any, vocabulary: Vocabulary) -> dict[str, Any]:
+    """`label`, `score` and `scores` as for classes, and `value`, the mean rank."""
+    return decode.ranks(outputs, vocabulary["labels"])
+
+
+def score(found: dict[str, np.ndarray], ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+    """The metrics of classes, and how far off the ranks are."""
+    return metrics.ordinal(found["scores"], ids, vocabulary["labels"])
+
+
+ORDINAL = Task(
+    name="ordinal",
+    columns=(*classify.CLASSIFY.columns[:2], Column("label", "label", guesses=NUMBER_GUESSES)),
+    vocabulary=vocabulary,
+    targets=classify.targets,
+    features=tokens.encode,
+    width=width,
+    head=head,
+    loss=loss,
+    answers=answers,
+    score=score,
+    best_by="qwk",
+    served_as="classify",
+)
