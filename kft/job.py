@@ -22,7 +22,7 @@ from kft.evaluation import metrics
 from kft.models import presets
 from kft.recipe import Recipe
 from kft.text.tokens import Encoder
-from kft.training import devices, loop
+from kft.training import devices, inference, loop
 from kft.training.devices import Devices
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
 from kft.training.loop import Trainer
@@ -55,19 +55,25 @@ class Job:
         """The targets of a part: `(rows, …)`."""
         return self.data.task.targets(self.data.parts[part], self.data.vocabulary)
 
+    def weights(self, part: str) -> np.ndarray:
+        """How much each row of a part counts: `(rows,)` float32."""
+        task, targets = self.data.task, self.targets(part)
+        return task.weights(targets, self.data.vocabulary) if task.weights else np.ones(len(targets), np.float32)
+
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
         task, vocabulary, targets = self.data.task, self.data.vocabulary, self.targets("validation")
-        outputs = loop.outputs(
+        outputs = inference.outputs(
             self.trainer.network, self.stores["validation"], self.trainer.devices, self.recipe.batch_size * 2
         )
         found = {name: value.numpy() for name, value in task.answers(outputs, vocabulary).items()}
         scores = metrics.scalars(task.score(found, targets, vocabulary))
-        loss = keras.ops.convert_to_numpy(devices.mean_over_replicas(self.loss(targets, outputs)))
+        weights = self.weights("validation")
+        loss = keras.ops.convert_to_numpy(self.loss(targets, outputs, weights / max(float(weights.sum()), 1e-12)))
         return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}
 
-    def in_smaller_pieces(self) -> Job:
-        """The same job from its start, each batch computed in twice as many micro-batches.
+    def more_micro_batches(self) -> int:
+        """Twice as many pieces of each batch as now.
 
         Raises:
             TrainingError: They would be smaller than one row for each device.
@@ -80,7 +86,7 @@ class Job:
                 f"out of memory even with {fewest} of the {rows} rows of a batch at a time, "
                 f"the longest of {longest} tokens. Ask for a smaller max_length or preset, or transfer=features."
             )
-        return build(self.recipe, self.data, self.trainer.devices, micro_batches=pieces)
+        return pieces
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -124,9 +130,13 @@ def prepare(recipe: Recipe, rows: Mapping[str, Any], *, micro_batches: int = 1) 
 
 
 def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int = 1) -> Job:
-    """The job of these rows on these devices: the model read, headed, frozen where it should be, and compiled."""
+    """The job of these rows on these devices: the model read, headed, frozen where it should be, and compiled.
+
+    Raises:
+        OutOfMemory: The model and its optimizer do not fit.
+    """
     preset = presets.find(recipe.preset)
-    with chosen.scope():
+    with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
         model = data.task.head(
             preset, data.vocabulary, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed
         )

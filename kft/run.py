@@ -159,9 +159,9 @@ class Run:
 
     def answers(self, store: Store, batch_size: int = 64) -> dict[str, np.ndarray]:
         """The task's answers to tokenised rows, as arrays in row order."""
-        from kft.training import devices, loop
+        from kft.training import devices, inference
 
-        outputs = loop.outputs(self._network, store, devices.choose("none", "float32"), batch_size)
+        outputs = inference.outputs(self._network, store, devices.choose("none", "float32"), batch_size)
         return {name: value.numpy() for name, value in self.task.answers(outputs, self.vocabulary).items()}
 
     def _encoded(self, table: Any) -> Store:
@@ -206,6 +206,24 @@ def verify(path: Path, manifest: dict[str, Any]) -> None:
             raise RunError(
                 f"{path / name}: its sha256 is not the recorded one; damaged on disk. Restore it or fit again."
             )
+
+
+def read_unfinished(path: Path) -> dict[str, Any]:
+    """The manifest of a fit to be resumed, the files that it names intact.
+
+    Raises:
+        RunError: The fit has finished, never began, or a file is damaged.
+    """
+    if not (path / MANIFEST).is_file():
+        raise RunError(f"{path}: nothing was trained here (no {MANIFEST}). Remove the directory and fit anew.")
+    manifest = read_manifest(path)
+    if manifest["finished"]:
+        from kft.training import checkpoints
+
+        shutil.rmtree(path / checkpoints.FOLDER, ignore_errors=True)  # left by a kill at the very end
+        raise RunError(f"{path}: this fit has finished. Open it with kft.load({str(path)!r}).")
+    verify(path, manifest)
+    return manifest
 
 
 @contextlib.contextmanager

@@ -41,7 +41,8 @@ def write(
         task_name: The task; `SHOWN` says how its answers are shown.
         labels: The class names; empty for regression.
     """
-    drawn, worst = [figures.curves(history)], []
+    drawn: list[Any] = [figures.curves(history)]
+    worst: list[dict[str, Any]] = []
     if table is not None and targets is not None:
         shown, worst = SHOWN[task_name](answers, table, targets, labels)
         drawn += shown
@@ -76,7 +77,7 @@ def label_sets(
     """The rows whose sets of labels are furthest from the truth, by their binary cross-entropy."""
     scores = np.clip(answers["scores"].astype(np.float64), 1e-7, 1 - 1e-7)
     costs = -(targets * np.log(scores) + (1 - targets) * np.log(1 - scores)).sum(axis=1)
-    worst = []
+    worst: list[dict[str, Any]] = []
     for row in np.argsort(-costs, kind="stable"):
         truth = [label for label, is_there in zip(labels, targets[row], strict=True) if is_there]
         answer = [label.decode() for label in answers["labels"][row] if label]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 from collections.abc import Mapping
@@ -40,11 +41,7 @@ def fit(train: Any, *, quiet: bool = False, **knobs: Any) -> Run:
     recipe, rows = _split_rows(train, knobs)
     presets.find(recipe.preset)
     with run.claim(Path(recipe.out) if recipe.out else _next_name(recipe)) as run_dir:
-        ready = job.prepare(recipe, rows)
-        if not quiet:
-            _show(ready)
-        run.begin(run_dir, recipe, ready.identity)
-        return _carry_out(ready, run_dir, None, quiet)
+        return _carry_out(_begun(recipe, rows, run_dir, quiet), run_dir, None, quiet)
 
 
 def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs: Any) -> Run:
@@ -62,10 +59,7 @@ def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs:
     """
     path = Path(path)
     with run.claim(path, resume=True) as run_dir:
-        before = run.read_manifest(run_dir)
-        if before["finished"]:
-            raise RunError(f"{path}: this fit has finished. Open it with kft.load({str(path)!r}).")
-        run.verify(run_dir, before)
+        before = run.read_unfinished(run_dir)
         recipe = Recipe.read(run_dir / run.RECIPE)
         _refuse_other_knobs(path, recipe, knobs)
         rows = {
@@ -75,12 +69,10 @@ def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs:
         }
         newest, problems = checkpoints.newest_intact(run_dir / checkpoints.FOLDER)
         start = checkpoints.read_position(newest) if newest else Position()
-        ready = job.prepare(recipe, rows, micro_batches=start.micro_batches)
-        job.refuse_changes(path, before, ready.identity)
+        where = f"going on at step {start.step}" + (f", from {newest}" if newest else "")
         if not quiet:
-            where = f"going on at step {start.step}" + (f", from {newest}" if newest else "")
             print("\n".join([*problems, where]), file=sys.stderr)
-        return _carry_out(ready, run_dir, newest, quiet)
+        return _carry_out(_same(path, recipe, rows, before, start.micro_batches), run_dir, newest, quiet)
 
 
 def check(train: Any, **knobs: Any) -> Dataset:
@@ -102,10 +94,38 @@ def plan(train: Any, **knobs: Any) -> Forecast:
 # -- the steps, in order -------------------------------------------------------------------------------------------
 
 
+def _begun(recipe: Recipe, rows: Mapping[str, Any], run_dir: Path, quiet: bool) -> Job:
+    """A new fit made ready, shown, and its directory begun."""
+    ready = job.prepare(recipe, rows)
+    if not quiet:
+        _show(ready)
+    run.begin(run_dir, recipe, ready.identity)
+    return ready
+
+
+def _same(path: Path, recipe: Recipe, rows: Mapping[str, Any], before: Mapping[str, Any], micro_batches: int) -> Job:
+    """A fit to be resumed made ready again; refused if it would not be the one that was begun."""
+    ready = job.prepare(recipe, rows, micro_batches=micro_batches)
+    job.refuse_changes(path, before, ready.identity)
+    return ready
+
+
 def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Run:
-    """Trains, saves the preset, scores the saved model, and reports."""
+    """Trains, saves the preset, scores the saved model, and reports.
+
+    The job must be in no other hands, since it is let go of and built anew where memory does not suffice.
+    """
     with disk.refusals(run_dir):
-        ready, outcome = _train(ready, run_dir, start, quiet)
+        notes: list[str] = []
+        while (outcome := _trained(ready, run_dir, start, notes, quiet)) is None:
+            pieces, parts = ready.more_micro_batches(), (ready.recipe, ready.data, ready.trainer.devices)
+            del ready  # so that the old model leaves the device before the new one comes
+            gc.collect()
+            ready = job.build(*parts, micro_batches=pieces)
+            start, _ = checkpoints.newest_intact(run_dir / checkpoints.FOLDER)
+            notes[-1] += f"; each batch of {parts[0].batch_size} is now computed in {pieces} micro-batches"
+            if not quiet:
+                print(f"note: {notes[-1]}", file=sys.stderr)
         ready.model.save_to_preset(str(run_dir / run.PRESET))
 
         data, task = ready.data, ready.data.task
@@ -118,15 +138,36 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             "examples_per_s": outcome.examples_per_s,
             "peak_memory_mb": run.peak_memory_mb(),
         }
-        notes = [*data.notes, *outcome.notes]
+        all_notes = [*data.notes, *outcome.notes]
         disk.write_json(run_dir / run.METRICS, {**scores, **cost})
-        _report(run_dir, ready, scores, found, notes, cost)
-        run.finish(run_dir, {**ready.identity, "notes": notes})
+        _report(run_dir, ready, scores, found, all_notes, cost)
+        run.finish(run_dir, {**ready.identity, "notes": all_notes})
     if not quiet:
         for name, values in scores.items():
             print(f"{name}: " + "  ".join(f"{k} {v:.4f}" for k, v in metrics.scalars(values).items()), file=sys.stderr)
         print(f"run: {run_dir}   report: {run_dir / run.REPORT}", file=sys.stderr)
     return Run(run_dir)
+
+
+def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], quiet: bool) -> Outcome | None:
+    """Trains from a checkpoint, or from the beginning; None, and a note, where memory does not suffice."""
+    try:
+        with ready.trainer.devices.scope():
+            return loop.train(
+                ready.trainer,
+                ready.stores["train"],
+                ready.targets("train"),
+                ready.weights("train"),
+                run_dir=run_dir,
+                validate=ready.validate if "validation" in ready.data.parts else None,
+                best_by=ready.data.best_by(ready.recipe.save_best_by),
+                start=start,
+                notes=notes,
+                quiet=quiet,
+            )
+    except OutOfMemory as error:
+        notes.append(str(error))
+        return None
 
 
 def _calibrated(ready: Job, run_dir: Path) -> Run:
@@ -137,34 +178,6 @@ def _calibrated(ready: Job, run_dir: Path) -> Run:
         return done
     tuned = task.calibrate(done.answers(ready.stores["validation"]), ready.targets("validation"), vocabulary)
     return Run(run_dir, task, tuned)
-
-
-def _train(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> tuple[Job, Outcome]:
-    """Trains from a checkpoint, or from the beginning; out of memory, goes on from the newest in smaller pieces."""
-    notes: list[str] = []
-    while True:
-        try:
-            with ready.trainer.devices.scope():
-                outcome = loop.train(
-                    ready.trainer,
-                    ready.stores["train"],
-                    ready.targets("train"),
-                    run_dir=run_dir,
-                    validate=ready.validate if "validation" in ready.data.parts else None,
-                    best_by=ready.data.best_by(ready.recipe.save_best_by),
-                    start=start,
-                    notes=notes,
-                    quiet=quiet,
-                )
-            return ready, outcome
-        except OutOfMemory as error:
-            ready = ready.in_smaller_pieces()
-            start, _ = checkpoints.newest_intact(run_dir / checkpoints.FOLDER)
-            notes.append(
-                f"{error}; each batch of {ready.recipe.batch_size} is now computed in "
-                f"{ready.trainer.micro_batches} micro-batches"
-            )
-            print(f"note: {notes[-1]}", file=sys.stderr)
 
 
 # -- smaller parts -------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ import numpy as np
 from kft.data import store
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
-from kft.training import devices, history, loop
+from kft.training import devices, history, inference, loop
 
 class Encoder:
     pad_values, mask_names = {"token_ids": 0, "segment_ids": 0, "padding_mask": 0}, ["padding_mask"]
@@ -40,9 +40,9 @@ lengths = random.integers(3, 9, 48)
 ids = random.integers(1, 20, (48, 9))
 rows = store.in_memory({"token_ids": ids, "segment_ids": ids * 0}, lengths, Encoder)
 targets = (ids[:, 0] > 9).astype(np.int32)
-recipe = Recipe.of(batch_size=8, epochs=1, weight_decay=0.1)
 
-def trained(distribute):
+def trained(distribute, accumulated=1):
+    recipe = Recipe.of(batch_size=8, epochs=1, weight_decay=0.1, gradient_accumulation_steps=accumulated)
     chosen = devices.choose(distribute, "float32")
     with chosen.scope():
         keras.utils.set_random_seed(0)
@@ -51,15 +51,16 @@ def trained(distribute):
             dropout=0.0,
         )
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
         trainer = loop.prepare(model, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, rows, targets, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
-        outputs = loop.outputs(trainer.network, rows, chosen, 16)
+        outputs = inference.outputs(trainer.network, rows, chosen, 16)
     losses = [r["loss"] for r in history.read(folder) if r["kind"] == "step"]
     return {"devices": str(chosen), "losses": losses, "outputs": outputs.tolist()}
 
 told["many"], told["one"] = trained(distribute), trained("none")
+told["accumulated"] = {"many": trained(distribute, 2), "one": trained("none", 2)}
 """
 
 EXPORT = """
@@ -88,9 +89,11 @@ def rows_path(message_rows, tmp_path_factory):
 
 
 def check_same_losses(told):
-    np.testing.assert_allclose(told["many"]["losses"], told["one"]["losses"], atol=1e-4)
-    np.testing.assert_allclose(told["many"]["outputs"], told["one"]["outputs"], atol=1e-3)
+    for both in (told, told["accumulated"]):
+        np.testing.assert_allclose(both["many"]["losses"], both["one"]["losses"], atol=1e-4)
+        np.testing.assert_allclose(both["many"]["outputs"], both["one"]["outputs"], atol=1e-3)
     assert told["one"]["losses"][0] != told["one"]["losses"][-1]
+    assert told["one"]["losses"] != told["accumulated"]["one"]["losses"]
 
 
 def check_answers(run, told, inputs=("the parcel was lost", "my lamp is late today")):

@@ -143,8 +143,9 @@ def test_smoothing_and_class_weights_shape_the_loss():
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     recipe = kft.Recipe.of(label_smoothing=0.3)
     smoothed = [0.7 * log_probs[row, i] + 0.3 * log_probs[row].mean() for row, i in enumerate(ids)]
-    assert float(CLASSIFY.loss(recipe, {})(ids, logits)) == pytest.approx(-np.mean(smoothed), abs=1e-6)
-    weighted = CLASSIFY.loss(kft.Recipe.of(), {"class_weights": [3.0, 1.0, 1.0]})(ids, logits)
+    assert float(CLASSIFY.loss(recipe, {})(ids, logits)) == pytest.approx(-np.sum(smoothed), abs=1e-6)
+    weights = CLASSIFY.weights(ids, {"labels": ["a", "b", "c"], "class_weights": [3.0, 1.0, 1.0]})
+    weighted = CLASSIFY.loss(kft.Recipe.of(), {})(ids, logits, weights / weights.sum())
     assert float(weighted) == pytest.approx(-(3 * log_probs[0, 0] + log_probs[1, 2]) / 4, abs=1e-6)
 
 

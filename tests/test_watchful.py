@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ from keras import ops
 
 import kft
 from kft import disk, tasks
-from kft.errors import RunError, TrainingError
+from kft.errors import Interrupted, RunError, TrainingError
 from kft.tasks.classify import CLASSIFY, SmoothedCrossentropy
+from kft.training.history import History
 
 
 def history(path):
@@ -35,6 +37,7 @@ import sys, numpy as np, keras
 from keras import ops
 from kft import cli, tasks
 from kft.tasks.classify import CLASSIFY, SmoothedCrossentropy
+from kft.training.history import History
 
 class Broken(SmoothedCrossentropy):
     \"\"\"No number from the seventh call on.\"\"\"
@@ -115,6 +118,31 @@ def test_a_row_that_does_not_fit_alone_ends_the_fit(message_rows, quick, tmp_pat
     with pytest.raises(TrainingError, match="even with 1 of the 2 rows of a batch at a time, the longest"):
         knobs = {**quick, "batch_size": 2, "validation": 0}
         kft.fit(message_rows, task="classify", label="topic", out=str(tmp_path / "run"), **knobs)
+
+
+# -- signals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_in_the_last_step_leaves_the_end_of_the_epoch_to_the_resumed_fit(
+    message_rows, quick, tmp_path, monkeypatch
+):
+    asked = {**quick, "label": "topic", "validation": 0.2, "max_steps": 4, "save_total_limit": 1}
+    whole = kft.fit(message_rows, out=str(tmp_path / "whole"), **asked)
+    add = History.add
+
+    def interrupting(self, record):
+        add(self, record)
+        if (record["kind"], record["step"]) == ("step", 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "add", interrupting)
+        with pytest.raises(Interrupted, match="stopped at step 4"):
+            kft.fit(message_rows, out=str(tmp_path / "stopped"), **asked)
+    resumed = kft.resume(tmp_path / "stopped", train=message_rows, quiet=True)
+    assert history(resumed.path) == history(whole.path)
+    assert history(whole.path)[-1]["kind"] == "epoch"
+    assert resumed.metrics["validation"] == whole.metrics["validation"]
 
 
 # -- learning ------------------------------------------------------------------------------------------------------

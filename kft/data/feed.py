@@ -8,19 +8,24 @@ from typing import Any
 import keras
 import numpy as np
 
-from kft.data.batches import Batch
+from kft.data.batches import Batch, micro_batches
 from kft.data.store import Store
 
 
 class Feed(keras.utils.PyDataset):
     """`(features, targets, weights)` of each planned batch; only features where there are no targets.
 
+    The weights of a batch add up to 1, so that the sum of weighted losses is their mean, whatever devices share it.
+    Those of a piece add up to its share times the number of pieces: the mean over all is that of the batch.
+
     Args:
         store: Token features of all rows.
         batches: Which rows, in which order.
+        pieces: How many each is fed in, one after the other.
+        multiple_of: Rows of a piece are a multiple of this.
         inputs: The backbone's input names; other features are left out.
         targets: `(rows, …)` or None.
-        weights: `(rows,)` float32, the weight of each row in the loss; None for 1.
+        weights: `(rows,)` float32, how much each row counts beside the others; None for equal weights.
     """
 
     def __init__(
@@ -30,24 +35,30 @@ class Feed(keras.utils.PyDataset):
         inputs: Sequence[str],
         targets: np.ndarray | None = None,
         weights: np.ndarray | None = None,
+        *,
+        pieces: int = 1,
+        multiple_of: int = 1,
     ):
         super().__init__()
-        self.store, self.batches, self.inputs = store, batches, set(inputs)
+        self.store, self.inputs, self.num_pieces = store, set(inputs), pieces
+        self.pieces = [(piece, batch) for batch in batches for piece in micro_batches(batch, pieces, multiple_of)]
         self.targets, self.row_weights = targets, weights
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.pieces)
 
     def __getitem__(self, index: int) -> Any:
-        batch = self.batches[index]
-        features = {k: v for k, v in self.store.batch(batch.rows, batch.length).items() if k in self.inputs}
+        piece, whole = self.pieces[index]
+        features = {k: v for k, v in self.store.batch(piece.rows, piece.length).items() if k in self.inputs}
         if self.targets is None:
             return (features,)
+        share = self.num_pieces / max(float(self._weights(whole).sum()), 1e-12)
+        return features, self.targets[piece.rows], self._weights(piece) * np.float32(share)
+
+    def _weights(self, batch: Batch) -> np.ndarray:
         weights = np.ones(len(batch.rows), np.float32) if self.row_weights is None else self.row_weights[batch.rows]
-        if batch.num_padding:
-            weights = weights.copy()
-            weights[-batch.num_padding :] = 0
-        return features, self.targets[batch.rows], weights
+        is_real = np.arange(len(batch.rows)) < len(batch.rows) - batch.num_padding
+        return weights * is_real.astype(np.float32)
 
 
 def for_keras(feed: Feed) -> Any:

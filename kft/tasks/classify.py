@@ -79,27 +79,18 @@ def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
 
 
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of logits against class ids, with smoothing and class weights.
-
-    Averaged over the rows by weight: a class of weight 2 counts as two rows would.
+    """Cross-entropy of logits against class ids, with label smoothing.
 
     Args:
         label_smoothing: Share of each target spread evenly over all classes.
-        class_weights: One number for each class, or None.
 
     Reference:
         Szegedy et al., 2016, sec. 7, https://arxiv.org/abs/1512.00567
     """
 
-    def __init__(self, label_smoothing: float = 0.0, class_weights: list[float] | None = None):
-        super().__init__(name="crossentropy", reduction="mean_with_sample_weight")
-        self.label_smoothing, self.class_weights = label_smoothing, class_weights
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        if self.class_weights is not None:
-            weights = ops.take(ops.convert_to_tensor(self.class_weights, "float32"), ops.cast(y_true, "int32"))
-            sample_weight = weights if sample_weight is None else weights * ops.cast(sample_weight, "float32")
-        return super().__call__(y_true, y_pred, sample_weight)
+    def __init__(self, label_smoothing: float = 0.0):
+        super().__init__(name="crossentropy", reduction="sum")
+        self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         logits = ops.cast(y_pred, "float32")  # (batch, classes)
@@ -111,7 +102,13 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
 def loss(recipe: Recipe, vocabulary: Vocabulary) -> SmoothedCrossentropy:
     """Cross-entropy as the recipe asks for it."""
-    return SmoothedCrossentropy(recipe.label_smoothing, vocabulary.get("class_weights"))
+    return SmoothedCrossentropy(recipe.label_smoothing)
+
+
+def weights(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """The weight of each row's class: a class of weight 2 counts as two rows would."""
+    by_class = vocabulary.get("class_weights") or [1.0] * len(vocabulary["labels"])
+    return np.asarray(by_class, np.float32)[ids]
 
 
 def answers(outputs: Any, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -141,4 +138,5 @@ CLASSIFY = Task(
     score=score,
     best_by="accuracy",
     served_as="classify",
+    weights=weights,
 )

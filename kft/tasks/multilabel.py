@@ -62,7 +62,7 @@ class LabelCrossentropy(keras.losses.Loss):
     """Binary cross-entropy of each label's logit, summed over the labels."""
 
     def __init__(self) -> None:
-        super().__init__(name="binary_crossentropy", reduction="mean_with_sample_weight")
+        super().__init__(name="binary_crossentropy", reduction="sum")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         logits = ops.cast(y_pred, "float32")  # (batch, labels)

@@ -59,7 +59,7 @@ class ConditionalCrossentropy(keras.losses.Loss):
     """Binary cross-entropy at each rank that a row has reached: is it above, or does it stop here?"""
 
     def __init__(self) -> None:
-        super().__init__(name="conditional_crossentropy", reduction="mean_with_sample_weight")
+        super().__init__(name="conditional_crossentropy", reduction="sum")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         logits = ops.cast(y_pred, "float32")  # (batch, ranks - 1)

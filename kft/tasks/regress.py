@@ -58,7 +58,7 @@ class StandardSquaredError(keras.losses.Loss):
     """Squared error in standard deviations of the training targets: 1 is what answering the mean costs."""
 
     def __init__(self, mean: float, deviation: float):
-        super().__init__(name="squared_error", reduction="mean_with_sample_weight")
+        super().__init__(name="squared_error", reduction="sum")
         self.mean, self.deviation = mean, deviation
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

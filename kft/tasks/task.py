@@ -29,11 +29,13 @@ class Task:
         features: (preprocessor, text tensors) to the backbone's inputs, in TF graph code.
         width: (vocabulary) to the numbers that the network gives for each row.
         head: (preset, vocabulary, max_length, dtype, seed) to a KerasHub task model.
-        loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs.
+        loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs that sums the rows by their weights; those
+            of a batch add up to 1.
         answers: (outputs, vocabulary) to named answers, in TF graph code; predict and the export call it.
         score: (answers as NumPy arrays, targets, vocabulary) to metrics.
         best_by: The metric that picks the best weights by default.
         served_as: The TF Serving method beside predict that its answers fit.
+        weights: (targets, vocabulary) to the weight of each row, `(rows,)` float32; None for equal weights.
         calibrate: (answers to the validation rows, their targets, vocabulary) to the vocabulary with what is tuned on
             them, such as thresholds; None where nothing is.
     """
@@ -50,6 +52,7 @@ class Task:
     score: Callable[[dict[str, np.ndarray], np.ndarray, Vocabulary], dict[str, Any]]
     best_by: str
     served_as: Literal["classify", "regress"]
+    weights: Callable[[np.ndarray, Vocabulary], np.ndarray] | None = None
     calibrate: Callable[[dict[str, np.ndarray], np.ndarray, Vocabulary], Vocabulary] | None = None
 
     @property

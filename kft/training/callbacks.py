@@ -16,7 +16,7 @@ from keras import ops
 
 from kft.data.batches import Batch
 from kft.errors import TrainingError
-from kft.training import devices, optimizers
+from kft.training import optimizers
 from kft.training.history import History
 
 
@@ -30,11 +30,10 @@ class BatchLoss(keras.metrics.Metric):
     def __init__(self, loss: Any):
         super().__init__(name="batch_loss")
         self.loss = loss
-        self.value = self.add_variable((), "zeros", name="value", aggregation="mean")
+        self.value = self.add_variable((), "zeros", name="value", aggregation="sum")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        loss = devices.mean_over_replicas(self.loss(y_true, y_pred, sample_weight))
-        self.value.assign(ops.cast(loss, self.value.dtype))
+        self.value.assign(ops.cast(self.loss(y_true, y_pred, sample_weight), self.value.dtype))
 
     def result(self) -> Any:
         return ops.convert_to_tensor(self.value)  # JAX does not take the variable itself
@@ -50,7 +49,7 @@ class Watch(keras.callbacks.Callback):
         rate: (step) to the learning rate of that step.
         part: The batches of this call, one a step.
         micro_batches: Pieces that each of them is fed in.
-        first_update: The step that ends with the first update of the weights.
+        first_update: The step that ends with the first update of the weights, if loss scaling does not skip it.
         progress: What shows each step.
         interrupted: Tells whether a signal asked to stop.
     """
@@ -75,6 +74,7 @@ class Watch(keras.callbacks.Callback):
         self.losses: list[float] = []
         self.failure: TrainingError | None = None
         self._pieces: list[float] = []
+        self._has_checked = step >= first_update
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._pieces.append(float((logs or {})["batch_loss"]))
@@ -100,13 +100,14 @@ class Watch(keras.callbacks.Callback):
             }
         )
         self.progress.move(self.step, self.epoch, loss)
-        if self.step == self.first_update:
+        if not self._has_checked and self.step >= self.first_update:
             self._say_what_has_no_gradient()
         if self.interrupted():
             self.model.stop_training = True
 
     def _say_what_has_no_gradient(self) -> None:
         idle = optimizers.without_gradient(self.model.optimizer)
+        self._has_checked = idle is not None
         if idle:
             shown = ", ".join(idle[:5]) + (", …" if len(idle) > 5 else "")
             self.progress.note(f"{len(idle)} trainable variables had no gradient in the first update: {shown}")

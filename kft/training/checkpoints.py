@@ -88,10 +88,12 @@ def save(folder: Path, network: Any, optimizer: Any, position: Position, history
         (partial / SUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
         for path in [*partial.iterdir(), partial]:
             disk.flush(path)
-        if target.exists():  # the same step, reached again after a resume from an older checkpoint
-            shutil.rmtree(target)
+        replaced = folder / f"{target.name}.old"
+        if target.exists():  # the same step, at the end of an epoch that a signal came in
+            target.rename(replaced)
         partial.rename(target)
         disk.flush(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise TrainingError(
@@ -171,6 +173,15 @@ def verify(path: Path) -> None:
             raise RunError(f"{path / name}: missing, or its sha256 differs from the recorded one: damaged on disk.")
 
 
+def is_intact(path: Path) -> bool:
+    """Whether every file of a checkpoint is as it was written."""
+    try:
+        verify(path)
+    except RunError:
+        return False
+    return True
+
+
 def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose files are all as written, and what was wrong with newer ones."""
     problems = []
@@ -182,6 +193,13 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
         else:
             return path, problems
     return None, problems
+
+
+def forget_after(folder: Path, chosen: Path | None) -> None:
+    """Removes the checkpoints newer than the chosen one: damaged ones, since it is the newest that is intact."""
+    for path in folder.glob("*step-*"):
+        if chosen is None or path.name.startswith(".") or path.name > chosen.name:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def keep_only(folder: Path, num_newest: int, best_step: int | None) -> None:

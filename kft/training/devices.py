@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-from keras.src.losses.loss import unscale_loss_for_distribution
 
-from kft.errors import DeviceError
+from kft.errors import DeviceError, OutOfMemory
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,11 @@ def choose(distribute: str, precision: str) -> Devices:
         raise DeviceError("distribute='tpu' needs the tensorflow or jax backend; the backend is torch.")
     wanted = int(asked) if asked else None
     found = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[backend](kind, wanted)
+    if precision == "mixed_float16" and found[2] > 1:
+        raise DeviceError(
+            "precision='mixed_float16' over several devices is not supported: each would scale its loss by itself. "
+            "Use mixed_bfloat16, or distribute=none."
+        )
     return Devices(backend, *found[:3], _precision(precision, backend, found[0]), found[3])
 
 
@@ -188,17 +192,24 @@ def _gpu_has_bfloat16(backend: str) -> bool:
     return details.get("compute_capability", (0, 0))[0] >= 8
 
 
-def mean_over_replicas(loss: Any) -> Any:
-    """A Keras loss as the mean over the whole batch: Keras divides it by the number of replicas in their scope."""
-    return unscale_loss_for_distribution(loss)
+@contextlib.contextmanager
+def memory_errors(say: Callable[[], str]) -> Iterator[None]:
+    """Turns a backend's way to say that the device has no memory left into `OutOfMemory` with the message of `say`."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemory(say()) from error
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is a backend's way to say that the device has no memory left."""
-    kind = type(error).__name__
+def _is_out_of_memory(error: Exception) -> bool:
+    kind, message = type(error).__name__, str(error)
     if kind in ("XlaRuntimeError", "JaxRuntimeError"):
-        return "RESOURCE_EXHAUSTED" in str(error)
-    return kind in ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")
+        return "RESOURCE_EXHAUSTED" in message
+    # TensorFlow has one name for a full memory and a full disk.
+    is_disk = "No space left on device" in message or "quota" in message
+    return kind in ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError") and not is_disk
 
 
 def make_deterministic() -> None:

@@ -28,6 +28,16 @@ def summed(gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, dense)
 
 
+def assign(variable: Any, value: Any) -> None:
+    """Sets a replica's own copy of a `tf.Variable`, in a branch too, where Keras's way does not pass. Graph code."""
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tf.cast(value, variable.dtype))
+
+
+def assign_add(variable: Any, value: Any) -> None:
+    """Adds to it likewise."""
+    tf.raw_ops.AssignAddVariableOp(resource=variable.handle, value=tf.cast(value, variable.dtype))
+
+
 def global_norm(gradients: Sequence[Any]) -> Any:
     """The root of the sum of all squares: one op and one pass for each gradient. Graph code."""
     return tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(tf.cast(gradient, tf.float32)) for gradient in gradients]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,18 @@ class History:
 
     def __init__(self, run_dir: Path, step: int = 0):
         from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._events, self._summaries = event_pb2, summary_pb2
         self.path = run_dir / FILE
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = EventFileWriter(str(run_dir / "tensorboard"))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._board.add_event(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start))
+        # TensorBoard's own writer has a thread, in which a full disk would go unnoticed.
+        board = run_dir / "tensorboard"
+        board.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns():020d}.{socket.gethostname()}.{os.getpid()}"
+        self._board = RecordWriter((board / name).open("wb"))
+        self._write(file_version="brain.Event:2")
+        self._write(step=step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends a record; its numbers become scalars at its `step`."""
@@ -39,10 +45,10 @@ class History:
             for name, value in record.items()
             if name not in ("kind", "step") and isinstance(value, int | float)
         ]
-        event = self._events.Event(
-            wall_time=time.time(), step=record["step"], summary=self._summaries.Summary(value=values)
-        )
-        self._board.add_event(event)
+        self._write(step=record["step"], summary=self._summaries.Summary(value=values))
+
+    def _write(self, **event: Any) -> None:
+        self._board.write(self._events.Event(wall_time=time.time(), **event).SerializeToString())
 
     def flush(self) -> None:
         """Puts all records so far into the files."""

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,15 @@ import keras
 import numpy as np
 
 from kft.data import batches
-from kft.data.feed import Feed, for_keras, in_row_order
+from kft.data.feed import Feed, for_keras
 from kft.data.store import Store
-from kft.errors import Interrupted, OutOfMemory
+from kft.errors import Interrupted
 from kft.evaluation import metrics
 from kft.recipe import Recipe
-from kft.training import callbacks, checkpoints, optimizers
+from kft.training import callbacks, checkpoints, inference, optimizers
 from kft.training import history as histories
 from kft.training.checkpoints import Position
-from kft.training.devices import Devices, is_out_of_memory
+from kft.training.devices import Devices, memory_errors
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,12 @@ class Trainer:
         """The batches of one epoch."""
         return plan(store, self.recipe, self.devices, epoch)
 
-    def feed(self, store: Store, part: list[batches.Batch], targets: np.ndarray) -> Any:
-        """What `model.fit` takes for these batches."""
-        pieces = [p for batch in part for p in batches.micro_batches(batch, self.micro_batches, self.devices.count)]
-        return for_keras(Feed(store, pieces, self.inputs, targets))
+    def feed(
+        self, store: Store, part: list[batches.Batch], targets: np.ndarray | None, weights: np.ndarray | None = None
+    ) -> Any:
+        """What `model.fit` takes for these batches, or `model.predict` where there are no targets."""
+        cut = {"pieces": self.micro_batches, "multiple_of": self.devices.count}
+        return for_keras(Feed(store, part, self.inputs, targets, weights, **cut))
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def plan(store: Store, recipe: Recipe, devices: Devices, epoch: int) -> list[bat
         recipe.batch_size,
         seed=recipe.seed,
         epoch=epoch,
-        fixed_lengths=shapes(store, devices),
+        fixed_lengths=inference.shapes(store, devices),
         multiple_of=devices.count,
     )
 
@@ -91,11 +94,6 @@ def plan(store: Store, recipe: Recipe, devices: Devices, epoch: int) -> list[bat
 def total_steps(recipe: Recipe, batches_per_epoch: int) -> int:
     """Batches of a whole fit."""
     return min(batches_per_epoch * recipe.epochs, recipe.max_steps or sys.maxsize)
-
-
-def shapes(store: Store, devices: Devices) -> tuple[int, ...]:
-    """The few lengths that batches are padded to where each shape is compiled; none where any length will do."""
-    return batches.fixed_lengths(int(store.lengths.max())) if devices.is_compiled else ()
 
 
 def prepare(
@@ -141,6 +139,7 @@ def train(
     trainer: Trainer,
     store: Store,
     targets: np.ndarray,
+    weights: np.ndarray | None = None,
     *,
     run_dir: Path,
     validate: Callable[[], dict[str, float]] | None,
@@ -155,6 +154,7 @@ def train(
         trainer: The compiled model.
         store: Token features of the training rows.
         targets: `(rows, …)` targets.
+        weights: `(rows,)` float32, how much each row counts; None for equal weights.
         run_dir: Where history, TensorBoard and checkpoints go.
         validate: Gives the metrics of the validation rows, prefixed `val_`; None keeps the last weights.
         best_by: The validation metric, without prefix, whose best weights are kept.
@@ -174,9 +174,10 @@ def train(
     with (
         contextlib.closing(histories.History(run_dir, position.step)) as history,
         callbacks.Signals() as signals,
-        callbacks.Progress(total, recipe.batch_size, quiet, [*position.notes, *notes]) as progress,
+        callbacks.Progress(total, recipe.batch_size, quiet, list(dict.fromkeys([*position.notes, *notes]))) as progress,
     ):
-        while position.step < total and not _is_stale(position, recipe):
+        # A signal in the last step of the fit leaves its epoch to be ended.
+        while (position.step < total or position.batch) and not _is_stale(position, recipe):
             planned = trainer.plan(store, position.epoch)[: total - position.step + position.batch]
             for begin, end in callbacks.segments(position.batch, len(planned), recipe.checkpoint_every):
                 part = planned[begin:end]
@@ -192,12 +193,9 @@ def train(
                     interrupted=signals.came,
                 )
                 began = time.monotonic()
-                try:
-                    network.fit(trainer.feed(store, part, targets), verbose=0, shuffle=False, callbacks=[watch])
-                except Exception as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    raise OutOfMemory(f"step {watch.step + 1}: out of memory") from error
+                with memory_errors(partial(_out_of_memory, watch)):
+                    fed = trainer.feed(store, part, targets, weights)
+                    network.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
                 seconds = time.monotonic() - began
                 history.flush()
                 if watch.failure:
@@ -212,10 +210,11 @@ def train(
                     num_rows=position.num_rows + sum(len(b.rows) - b.num_padding for b in done),
                     notes=tuple(progress.notes),
                 )
-                if signals.came() or (end < len(planned) and recipe.checkpoint_every):
+                number = signals.number
+                if number is not None or (end < len(planned) and recipe.checkpoint_every):
                     _checkpoint(trainer, run_dir, position)
-                if signals.number is not None:
-                    raise Interrupted(signals.number, f"stopped at step {position.step}; go on with --resume {run_dir}")
+                if number is not None:
+                    raise Interrupted(number, f"stopped at step {position.step}; go on with --resume {run_dir}")
             if position.epoch == 0:
                 _say_if_nothing_is_learnt(trainer, epoch_losses, progress)
             position = _end_epoch(position, history, epoch_losses, validate, best_by, progress)
@@ -233,14 +232,23 @@ def train(
 
 def _restored(trainer: Trainer, start: Path | None, run_dir: Path) -> Position:
     """The state and the history as they were at a checkpoint, or those of the beginning."""
+    folder = run_dir / checkpoints.FOLDER
+    checkpoints.forget_after(folder, start)
     if start is None:
         (run_dir / histories.FILE).unlink(missing_ok=True)
         return Position(micro_batches=trainer.micro_batches)
     position = checkpoints.restore(start, trainer.network, trainer.network.optimizer, trainer.micro_batches)
-    partial = run_dir / f".partial-{histories.FILE}"
-    shutil.copyfile(start / histories.FILE, partial)
-    partial.replace(run_dir / histories.FILE)
+    copy = run_dir / f".partial-{histories.FILE}"
+    shutil.copyfile(start / histories.FILE, copy)
+    copy.replace(run_dir / histories.FILE)
+    if position.best_step is not None and not checkpoints.is_intact(checkpoints.at(folder, position.best_step)):
+        note = f"the weights of step {position.best_step}, the best so far, were lost; the best is sought from here on"
+        return replace(position, best_step=None, best_value=None, stale_epochs=0, notes=(*position.notes, note))
     return position
+
+
+def _out_of_memory(watch: callbacks.Watch) -> str:
+    return f"step {watch.step + 1}: out of memory"
 
 
 def _is_stale(position: Position, recipe: Recipe) -> bool:
@@ -264,7 +272,7 @@ def _say_if_nothing_is_learnt(trainer: Trainer, losses: list[float], progress: c
 
 def _end_epoch(
     position: Position,
-    history: callbacks.History,
+    history: histories.History,
     losses: list[float],
     validate: Callable[[], dict[str, float]] | None,
     best_by: str,
@@ -292,23 +300,3 @@ def _checkpoint(trainer: Trainer, run_dir: Path, position: Position) -> None:
     folder, network = run_dir / checkpoints.FOLDER, trainer.network
     checkpoints.save(folder, network, network.optimizer, position, run_dir / histories.FILE)
     checkpoints.keep_only(folder, trainer.recipe.save_total_limit, position.best_step)
-
-
-def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: int) -> np.ndarray:
-    """The network's raw outputs for every row, in row order: `(rows, …)` float32.
-
-    Raises:
-        OutOfMemory: Not even one row for each device fits; bigger batches are halved until they do.
-    """
-    planned = batches.plan(
-        store.lengths, batch_size, shuffle=False, fixed_lengths=shapes(store, devices), multiple_of=devices.count
-    )
-    try:
-        found = network.predict(for_keras(Feed(store, planned, list(network.input))), verbose=0)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        if batch_size <= devices.count:
-            raise OutOfMemory(f"a single row of {int(store.lengths.max())} tokens does not fit") from error
-        return outputs(network, store, devices, batch_size // 2)
-    return in_row_order(np.asarray(found, np.float32), planned)

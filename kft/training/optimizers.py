@@ -67,7 +67,7 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     Attributes:
         factors: For some variables, by path, what multiplies the learning rate; 1 for all others.
-        gradient_norm: The global norm of the latest update's gradients, before clipping.
+        gradient_norm: The global norm of the latest call's gradients, before clipping.
     """
 
     factors: Mapping[str, float] = {}
@@ -81,7 +81,8 @@ class FusedAdamW(keras.optimizers.AdamW):
     def _clip_gradients(self, grads: Any) -> Any:
         """Keras's clipping by global norm, which keeps the norm."""
         norm = self._global_norm(grads)
-        self.gradient_norm.assign(norm)
+        if not self.gradient_accumulation_steps:
+            self._keep_norm(norm)
         if not self.global_clipnorm:
             return grads
         # A norm of NaN or infinity makes every gradient NaN, so that no half of the update is lost in silence.
@@ -95,6 +96,34 @@ class FusedAdamW(keras.optimizers.AdamW):
 
             grads = fused.summed(grads, trainable_variables)
         super()._backend_apply_gradients(grads, trainable_variables)
+        if self.gradient_accumulation_steps:  # so that what is not finite is seen before it is summed into a checkpoint
+            self._keep_norm(self._global_norm(grads))
+
+    def _keep_norm(self, norm: Any) -> None:
+        if keras.config.backend() == "tensorflow":
+            from kft.training import fused
+
+            fused.assign(self.gradient_norm.value, norm)
+        else:
+            self.gradient_norm.assign(norm)
+
+    def _backend_increment_gradient_accumulators(self, grads: Any, acc_grads: Any) -> None:
+        if keras.config.backend() != "tensorflow":
+            super()._backend_increment_gradient_accumulators(grads, acc_grads)
+            return
+        from kft.training import fused
+
+        for gradient, accumulator in zip(grads, acc_grads, strict=True):
+            fused.assign_add(accumulator.value, gradient)
+
+    def _backend_reset_gradient_accumulators(self) -> None:
+        if keras.config.backend() != "tensorflow":
+            super()._backend_reset_gradient_accumulators()
+            return
+        from kft.training import fused
+
+        for accumulator in self._accumulated_gradients:
+            fused.assign(accumulator.value, ops.zeros(accumulator.shape, accumulator.dtype))
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Keras's decay; on TensorFlow it is part of the update."""
@@ -147,7 +176,7 @@ def adamw(
 
     Args:
         recipe: The knobs.
-        rate: The learning rate as a function of the batch number.
+        rate: The learning rate as a function of the call.
         trainable: The variables to train.
         factors: What multiplies the rate of some of them, by path.
         micro_batches: Pieces that each batch is computed in.
@@ -167,6 +196,9 @@ def adamw(
     )
     optimizer.factors = dict(factors)
     optimizer.exclude_from_weight_decay(var_list=[v for v in trainable if not is_kernel(v)])
+    if recipe.precision == "mixed_float16":
+        # Keras wraps by itself only under a global policy.
+        return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
 
 
@@ -176,13 +208,18 @@ def is_kernel(variable: Any) -> bool:
 
 
 def gradient_norm(optimizer: Any) -> float:
-    """The global norm of the latest update's gradients, before clipping; 0 before the first update."""
+    """The global norm of the latest call's gradients, before clipping; 0 before the first."""
     return float(ops.convert_to_numpy(_adamw(optimizer).gradient_norm))
 
 
-def without_gradient(optimizer: Any) -> list[str]:
-    """Trainable variables that no update has moved yet: those whose first moment is all zero, by path."""
+def without_gradient(optimizer: Any) -> list[str] | None:
+    """Trainable variables that no update has moved yet: those whose first moment is all zero, by path.
+
+    None before the first update.
+    """
     adam = _adamw(optimizer)
+    if not int(ops.convert_to_numpy(adam.iterations)):
+        return None
     moments = zip(adam._trainable_variables, adam._momentums, strict=True)
     return [variable.path for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]
 

@@ -32,7 +32,7 @@ def test_batches_hold_what_the_plan_says(rows):
         "padding_mask": [[1, 0], [1, 1]],
     }
     assert targets.tolist() == [11, 12]
-    assert weights.tolist() == [1, 1]
+    assert weights.tolist() == [0.5, 0.5]
 
 
 def test_rows_that_fill_a_batch_weigh_nothing(rows):
@@ -41,11 +41,23 @@ def test_rows_that_fill_a_batch_weigh_nothing(rows):
     assert weights.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(("pieces", "multiple_of"), [(1, 1), (2, 1), (4, 1), (2, 2), (3, 2)])
+def test_the_mean_over_the_pieces_is_that_of_the_batch(pieces, multiple_of):
+    encoder = SimpleNamespace(pad_values={"token_ids": 0, "padding_mask": 0}, mask_names=["padding_mask"])
+    rows = store.in_memory({"token_ids": np.ones((5, 1), int)}, np.ones(5, int), encoder)
+    losses, row_weights = np.array([1.0, 2, 4, 8, 16]), np.array([1, 3, 1, 2, 5], np.float32)
+    feed = Feed(rows, [Batch(np.arange(5), 1)], INPUTS, losses, row_weights, pieces=pieces, multiple_of=multiple_of)
+    assert len(feed) == pieces
+    found = [(targets * weights).sum() for _, targets, weights in (feed[i] for i in range(pieces))]
+    assert np.mean(found) == pytest.approx(np.average(losses, weights=row_weights))
+    assert {len(targets) % multiple_of for _, targets, _ in (feed[i] for i in range(pieces))} == {0}
+
+
 def test_row_weights_are_kept_and_not_written_over(rows):
     row_weights = np.array([2, 3, 4], np.float32)
     feed = Feed(rows, PLAN, INPUTS, TARGETS, row_weights)
-    assert feed[0][2].tolist() == [3, 4]
-    assert feed[1][2].tolist() == [2, 0]
+    assert feed[0][2].tolist() == pytest.approx([3 / 7, 4 / 7])
+    assert feed[1][2].tolist() == [1, 0]
     assert row_weights.tolist() == [2, 3, 4]
 
 

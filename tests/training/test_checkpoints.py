@@ -118,6 +118,21 @@ def test_same_step_can_be_written_again_and_others_dropped(tmp_path):
     checkpoints.verify(checkpoints.at(tmp_path, 3))
 
 
+def test_damaged_checkpoints_newer_than_the_chosen_one_are_dropped(tmp_path):
+    write(tmp_path, 1, 2, 3)
+    for step in (2, 3):
+        (checkpoints.at(tmp_path, step) / checkpoints.STATE).write_bytes(b"")
+    chosen, problems = checkpoints.newest_intact(tmp_path)
+    assert (chosen, len(problems)) == (checkpoints.at(tmp_path, 1), 2)
+    checkpoints.forget_after(tmp_path, chosen)
+    assert list(tmp_path.glob("step-*")) == [chosen]
+    write(tmp_path, 2)
+    checkpoints.keep_only(tmp_path, 1, best_step=None)
+    assert checkpoints.newest_intact(tmp_path) == (checkpoints.at(tmp_path, 2), [])
+    checkpoints.forget_after(tmp_path, None)
+    assert not list(tmp_path.glob("step-*"))
+
+
 FULL_DISK = """
 import json, resource, signal, sys
 from pathlib import Path
