@@ -60,7 +60,8 @@ def trained(distribute, accumulated=1):
     return {"devices": str(chosen), "losses": losses, "outputs": outputs.tolist()}
 
 told["many"], told["one"] = trained(distribute), trained("none")
-told["accumulated"] = {"many": trained(distribute, 2), "one": trained("none", 2)}
+if distribute.startswith("mirrored"):
+    told["accumulated"] = {"many": trained(distribute, 2), "one": trained("none", 2)}
 """
 
 EXPORT = """
@@ -89,11 +90,10 @@ def rows_path(message_rows, tmp_path_factory):
 
 
 def check_same_losses(told):
-    for both in (told, told["accumulated"]):
+    for both in (told, told.get("accumulated", told)):
         np.testing.assert_allclose(both["many"]["losses"], both["one"]["losses"], atol=1e-4)
         np.testing.assert_allclose(both["many"]["outputs"], both["one"]["outputs"], atol=1e-3)
     assert told["one"]["losses"][0] != told["one"]["losses"][-1]
-    assert told["one"]["losses"] != told["accumulated"]["one"]["losses"]
 
 
 def check_answers(run, told, inputs=("the parcel was lost", "my lamp is late today")):
@@ -108,6 +108,7 @@ def test_mirrored_devices_train_as_one_does(rows_path, tiny_preset, tmp_path):
     told = in_fresh_process("tensorflow", script, rows_path, tiny_preset, tmp_path / "run", "mirrored:2")
     assert told["many"]["devices"] == "2 x cpu (tensorflow, mirrored), float32"
     check_same_losses(told)
+    assert told["one"]["losses"] != told["accumulated"]["one"]["losses"]
     run = kft.load(tmp_path / "run")
     check_answers(run, told)
     assert run.manifest["devices"].startswith("2 x cpu")

@@ -63,7 +63,9 @@ def shell(tmp_path):
         shim.write_text("#!/bin/sh\n" + line.format(python=sys.executable) + "\n", encoding="utf-8")
         shim.chmod(0o755)
     paths = {"PATH": f"{shims}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    return {"cwd": work_dir, "env": {**os.environ, **paths, "PYTHONUNBUFFERED": "1"}, "text": True}
+    # Some libraries set the level of TensorFlow's log for the processes that come after, which a user has not.
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return {"cwd": work_dir, "env": {**inherited, **paths, "PYTHONUNBUFFERED": "1"}, "text": True}
 
 
 @pytest.fixture

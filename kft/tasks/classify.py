@@ -63,7 +63,7 @@ def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
     Raises:
         DataError: A label that training never saw.
     """
-    clean.check_known(table, vocabulary["labels"], "labelled")
+    clean.check_known(table, vocabulary["labels"], "evaluation")
     ids = {name: i for i, name in enumerate(vocabulary["labels"])}
     return np.array([ids[label] for label in table.texts("label")], np.int32)
 

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from kft.errors import DataError, RecipeError
-from kft.evaluation.metrics import DIRECTIONS, classification, direction, most_confused, regression, scalars
+from kft.evaluation.metrics import (
+    DIRECTIONS,
+    classification,
+    direction,
+    most_confused,
+    multilabel,
+    ordinal,
+    regression,
+    scalars,
+)
 
 LABELS = ["cat", "dog", "owl"]
 # Answers cat, cat, dog, owl, dog, cat for the truths cat, dog, dog, owl, owl, cat.
@@ -114,9 +123,12 @@ def test_regression_refuses(values, targets, says):
 
 def test_every_scalar_has_a_direction():
     binary = classification([[0.9, 0.1], [0.2, 0.8]], [0, 1], ["no", "yes"])
-    names = {*scalars(binary), *scalars(regression([1.0, 2.0], [1.0, 3.0])), "loss"}
+    ranks = ordinal([[0.9, 0.1], [0.2, 0.8]], [0, 1], ["1", "2"])
+    sets = multilabel([[0.9, 0.1]], [0.5, 0.5], [[1, 0]], ["a", "b"])
+    numbers = regression([1.0, 2.0], [1.0, 3.0])
+    names = {*scalars(binary), *scalars(ranks), *scalars(sets), *scalars(numbers), "loss"}
     assert names == set(DIRECTIONS)
-    assert {name for name in names if direction(name) == "min"} == {"loss", "log_loss", "mae", "rmse"}
+    assert {name for name in names if direction(name) == "min"} == {"loss", "log_loss", "mae", "rmse", "hamming_loss"}
 
 
 def test_unknown_metric_gets_the_nearest_name_and_the_list():
