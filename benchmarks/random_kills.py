@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 from memory_by_rows import WORDS
 
-STEPS_PER_EPOCH, EPOCHS = 40, 6
+STEPS_PER_EPOCH, EPOCHS = 40, 12
 
 
 def write_inputs(folder: Path) -> Path:
@@ -54,8 +54,8 @@ def write_inputs(folder: Path) -> Path:
         "precision": "float32",
         "learning_rate": 1e-3,
     }
-    (folder / "recipe.json").write_text(json.dumps(knobs), encoding="utf-8")
-    return folder / "recipe.json"
+    (folder / "recipe.yaml").write_text(json.dumps(knobs), encoding="utf-8")
+    return folder / "recipe.yaml"  # JSON is YAML
 
 
 def started(arguments: list[str]) -> subprocess.Popen:
@@ -88,10 +88,19 @@ def kill_once(run_dir: Path, recipe: Path, aim: str, draw: random.Random) -> str
     # Training has begun when its TensorBoard file is there.
     while len(list((run_dir / "tensorboard").glob("*"))) == before and process.poll() is None:
         time.sleep(0.002)
-    deadline = time.monotonic() + (draw.uniform(0, 2.5) if aim == "training" else 30)
+    # The second or third time it is under way, so that most resumed fits come further than those before.
+    deadline, to_pass, seen = (
+        time.monotonic() + (draw.uniform(0, 8) if aim == "training" else 60),
+        draw.randint(0, 2),
+        -1,
+    )
     while process.poll() is None and time.monotonic() < deadline:
         if aim != "training" and what_is_under_way(run_dir) == aim:
-            break
+            steps = num_steps(run_dir)[0]
+            to_pass -= steps != seen
+            seen = steps
+            if to_pass < 0:
+                break
         time.sleep(0.0005)
     if process.poll() is not None:
         if process.returncode:
