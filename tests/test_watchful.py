@@ -19,6 +19,7 @@ import kft
 from kft import disk, tasks
 from kft.errors import Interrupted, RunError, TrainingError
 from kft.tasks.classify import CLASSIFY, SmoothedCrossentropy
+from kft.training import checkpoints
 from kft.training.history import History
 
 
@@ -37,6 +38,7 @@ import sys, numpy as np, keras
 from keras import ops
 from kft import cli, tasks
 from kft.tasks.classify import CLASSIFY, SmoothedCrossentropy
+from kft.training import checkpoints
 from kft.training.history import History
 
 class Broken(SmoothedCrossentropy):
@@ -210,6 +212,39 @@ def test_every_damaged_file_of_a_finished_run_is_told_by_name(topic_run, damage,
         with pytest.raises(RunError) as refused:
             kft.load(copy)
         assert str(name) in str(refused.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    path = tmp_path / "small"
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def test_a_disk_that_fills_up_during_a_checkpoint_loses_nothing(small_disk, message_rows, quick, tmp_path, monkeypatch):
+    asked = {**quick, "label": "topic", "validation": 0, "max_steps": 8, "checkpoint_every": 2}
+    whole = kft.fit(message_rows, out=str(tmp_path / "whole"), **asked)
+    add, filler, out = History.add, small_disk / "filler", small_disk / "run"
+
+    def filling(self, record):
+        add(self, record)
+        if record["step"] == 5:
+            with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "add", filling)
+        with pytest.raises((RunError, TrainingError), match="intact: make room, then") as refused:
+            kft.fit(message_rows, out=str(out), **asked)
+    assert f"--resume {out}" in str(refused.value)
+    filler.unlink()
+    newest, problems = checkpoints.newest_intact(out / "checkpoints")
+    assert (newest.name, problems) == ("step-00000004", [])
+    assert history(kft.resume(out, train=message_rows, quiet=True).path) == history(whole.path)
 
 
 def test_a_full_disk_is_one_clear_error(tmp_path):
