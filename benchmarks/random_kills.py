@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 from memory_by_rows import WORDS
 
-STEPS_PER_EPOCH, EPOCHS = 40, 12
+STEPS_PER_EPOCH, EPOCHS = 40, 20
 
 
 def write_inputs(folder: Path) -> Path:
