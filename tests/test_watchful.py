@@ -224,6 +224,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", path], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_during_a_checkpoint_loses_nothing(small_disk, message_rows, quick, tmp_path, monkeypatch):
     asked = {**quick, "label": "topic", "validation": 0, "max_steps": 8, "checkpoint_every": 2}
     whole = kft.fit(message_rows, out=str(tmp_path / "whole"), **asked)

@@ -22,6 +22,7 @@ def run(message_rows, quick, tmp_path_factory):
     return kft.fit(rows, task="ordinal", text="text", label="urgency", epochs=40, out=str(out), **shares, **quick)
 
 
+@pytest.mark.slow
 def test_ranks_are_learnt_and_answered_in_their_own_numbers(run, message_rows):
     found = run.metrics["test"]
     assert found["accuracy"] > 0.7 and found["qwk"] > 0.7
@@ -41,6 +42,7 @@ def test_the_export_answers_the_same_and_is_served_as_classes(run, tmp_path):
     assert sorted(signatures) == ["classify", "serving_default"]
 
 
+@pytest.mark.slow
 def test_the_report_shows_it(run):
     assert "qwk" in (run.path / "report.html").read_text(encoding="utf-8")
 
