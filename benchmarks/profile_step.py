@@ -24,6 +24,7 @@ from kft.data import store
 from kft.models import heads, presets
 from kft.recipe import Recipe
 from kft.tasks.classify import SmoothedCrossentropy
+from kft.text.encoded import Encoded
 from kft.training import checkpoints, devices, forecast, loop, optimizers
 
 
@@ -56,7 +57,9 @@ def rows_of(count: int, tokens: int) -> store.Store:
     random = np.random.default_rng(0)
     ids = random.integers(1000, 20000, (count, tokens or 64), dtype=np.int32)
     lengths = np.full(count, tokens) if tokens else random.integers(4, 64, count)
-    return store.in_memory({"token_ids": ids, "segment_ids": np.zeros_like(ids)}, lengths, Tokens())
+    return store.in_memory(
+        Encoded({"token_ids": ids, "segment_ids": np.zeros_like(ids)}, {"": lengths}, np.arange(count)), Tokens()
+    )
 
 
 def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, update: bool = True) -> loop.Trainer:

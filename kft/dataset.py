@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from kft import tasks
 from kft.data import benchmarks, clean, columns, formats, official, split
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError, did_you_mean
-from kft.evaluation import metrics
-from kft.recipe import Recipe
+from kft.recipe import COLUMN_KNOBS, Recipe
 from kft.tasks.task import Task, Vocabulary
 
 DEFAULT_SHARE = Recipe.model_fields["validation"].default
@@ -41,7 +38,7 @@ class Dataset:
     @property
     def text_columns(self) -> list[str]:
         """The task's text columns that these rows have."""
-        return [name for name in self.task.text_columns if name in self.columns]
+        return [name for name in self.task.text_columns if name in self.parts["train"].names()]
 
     def best_by(self, asked: str) -> str:
         """The metric that picks the best weights: `asked`, or the task's own for `"auto"`.
@@ -49,21 +46,17 @@ class Dataset:
         Raises:
             RecipeError: These rows and this task have no such metric.
         """
-        name = self.task.best_by if asked == "auto" else asked.removeprefix("val_")
-        known = self.metric_names() if "validation" in self.parts else [name]
+        metrics = ["loss", *self.task.metrics(self.vocabulary)]
+        name = asked.removeprefix("val_")
+        if asked == "auto":
+            name = next(metric for metric in self.task.best_by if metric in metrics)
+        known = metrics if "validation" in self.parts else [name]
         if name not in known:
             raise RecipeError(
                 f"metric: found {asked!r}, which {self.task.name} does not have.{did_you_mean(name, known)} "
                 f"Expected one of: {', '.join(known)}."
             )
         return name
-
-    def metric_names(self) -> list[str]:
-        """The metrics of the validation rows, from scoring outputs of zero."""
-        targets = self.task.targets(self.parts["validation"], self.vocabulary)
-        zeros = np.zeros((len(targets), self.task.width(self.vocabulary)), np.float32)
-        answers = {name: value.numpy() for name, value in self.task.answers(zeros, self.vocabulary).items()}
-        return ["loss", *metrics.scalars(self.task.score(answers, targets, self.vocabulary))]
 
     def fingerprints(self) -> dict[str, str]:
         """The sha256 of each part's content."""
@@ -96,10 +89,10 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         if source is not None and not isinstance(source, int | float):
             read[name] = _read(source, name, recipe.data_dir)
             shares[name] = None
-    given = {"text": recipe.text, "text_pair": recipe.text_pair, "label": recipe.label}
+    given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
     if named and recipe.task in ("auto", benchmarks.find(train)[0].task):
         benchmark, _ = benchmarks.find(train)
-        task = replace(tasks.find(benchmark.task), best_by=benchmark.metrics[0])
+        task = replace(tasks.find(benchmark.task), best_by=benchmark.metrics)
     elif recipe.task == "auto":
         task, why = tasks.decide(read["train"], given)
         notes.append(f"task: {why}")
@@ -110,13 +103,13 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     tables = {}
     for name, table in read.items():
         used = chosen if name == "train" else columns.choose(table, wanted, chosen)
-        tables[name] = clean.clean(columns.canonical(table, used), wanted)
+        tables[name] = task.prepare(clean.clean(columns.canonical(table, used), wanted))
     is_labelled = any(column.kind == "label" for column in wanted)
     divided = split.split(
         tables["train"],
         tables.get("validation", shares["validation"]),
         tables.get("test", shares["test"]),
-        text_columns=[column.name for column in wanted if column.kind == "text"],
+        text_columns=[name for name in task.text_columns if name in tables["train"].names()],
         label_column="label" if is_labelled else None,
         stratify=is_labelled,
         seed=recipe.seed,
@@ -162,27 +155,27 @@ def _read(source: Any, role: str, data_dir: str | Path | None) -> Table:
     return official.read(source, role, data_dir)
 
 
-def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str]) -> Table:
+def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequence[str]) -> Table:
     """Rows to answer, as a table of the canonical text columns.
 
     Args:
         rows: A string, or strings, tuples of two strings, dicts or a table of any kind.
         task: The run's task.
         trained_on: Canonical column name to the name in the training rows; either is understood.
+        texts: The text columns that the model reads.
     """
     if isinstance(rows, str):
         rows = [rows]
-    names = [name for name in task.text_columns if name in trained_on]
     if isinstance(rows, list | tuple) and rows and all(isinstance(row, str | tuple) for row in rows):
         as_tuples = [(row,) if isinstance(row, str) else row for row in rows]
         for number, row in enumerate(as_tuples, 1):
-            if len(row) != len(names):
-                raise DataError(f"row {number}: found {len(row)} texts, expected {len(names)}: {', '.join(names)}")
-        rows = [dict(zip(names, row, strict=True)) for row in as_tuples]
+            if len(row) != len(texts):
+                raise DataError(f"row {number}: found {len(row)} texts, expected {len(texts)}: {', '.join(texts)}")
+        rows = [dict(zip(texts, row, strict=True)) for row in as_tuples]
     table = formats.read(rows, role="predict")
-    given = {name: trained_on[name] if trained_on[name] in table.names() else None for name in names}
-    wanted = [column for column in task.columns if column.name in names]
-    return clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted)
+    given = {name: used if used in table.names() else None for name, used in trained_on.items()}
+    wanted = [c for c in task.columns if c.is_input and {c.name, c.instead_of} & {*trained_on, *texts}]
+    return task.prepare(clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted))
 
 
 def labelled(rows: Any, task: Task, trained_on: Mapping[str, str], data_dir: str | Path | None = None) -> Table:
@@ -193,4 +186,4 @@ def labelled(rows: Any, task: Task, trained_on: Mapping[str, str], data_dir: str
     table = _read(rows, "evaluate", data_dir)
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
     wanted = [column for column in task.columns if column.name in trained_on]
-    return clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted)
+    return task.prepare(clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted))

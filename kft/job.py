@@ -15,7 +15,9 @@ import numpy as np
 import kft
 from kft import dataset, run
 from kft.data import tokenise
-from kft.data.store import Store
+from kft.data.batches import Batch
+from kft.data.feed import targets_of
+from kft.data.store import Aligned, Store
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError
 from kft.evaluation import metrics
@@ -51,26 +53,33 @@ class Job:
     loss: Any
     forecast: Forecast
 
-    def targets(self, part: str) -> np.ndarray:
-        """The targets of a part: `(rows, …)`."""
-        return self.data.task.targets(self.data.parts[part], self.data.vocabulary)
+    def targets(self, part: str) -> np.ndarray | Aligned:
+        """The targets of a part: `(rows of its store, …)`, or aligned with the tokens."""
+        return self.data.task.targets(self.data.parts[part], self.data.vocabulary, self.stores[part])
 
     def weights(self, part: str) -> np.ndarray:
-        """How much each row of a part counts: `(rows,)` float32."""
-        task, targets = self.data.task, self.targets(part)
-        return task.weights(targets, self.data.vocabulary) if task.weights else np.ones(len(targets), np.float32)
+        """How much each row of a part's store counts: `(rows,)` float32."""
+        task, store = self.data.task, self.stores[part]
+        if task.weights is None:
+            return np.ones(len(store), np.float32)
+        return task.weights(self.targets(part), self.data.vocabulary, store)
 
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
-        task, vocabulary, targets = self.data.task, self.data.vocabulary, self.targets("validation")
-        outputs = inference.outputs(
-            self.trainer.network, self.stores["validation"], self.trainer.devices, self.recipe.batch_size * 2
-        )
-        found = {name: value.numpy() for name, value in task.answers(outputs, vocabulary).items()}
-        scores = metrics.scalars(task.score(found, targets, vocabulary))
-        weights = self.weights("validation")
-        loss = keras.ops.convert_to_numpy(self.loss(targets, outputs, weights / max(float(weights.sum()), 1e-12)))
-        return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}
+        task, vocabulary, table = self.data.task, self.data.vocabulary, self.data.parts["validation"]
+        targets, weights = self.targets("validation"), self.weights("validation")
+        store, columns = self.stores["validation"], [table.rows[name] for name in self.data.text_columns]
+        answers, loss = [], 0.0
+        for part in inference.slices(
+            self.trainer.network, store, columns, self.trainer.devices, self.recipe.batch_size * 2
+        ):
+            rows = Batch(np.arange(len(store))[part.rows], int(part.store.lengths.max()))
+            losses = self.loss(targets_of(store, targets, rows), part.outputs, weights[part.rows])
+            loss += float(keras.ops.convert_to_numpy(losses))
+            answers.append(task.answers(part.outputs, vocabulary, part.extras, part.texts))
+        scores = metrics.scalars(task.score(inference.joined(answers), table, vocabulary))
+        loss /= max(float(weights.sum()), 1e-12)
+        return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
 
     def more_micro_batches(self) -> int:
         """Twice as many pieces of each batch as now.
@@ -98,6 +107,7 @@ class Job:
             "backend": keras.config.backend(),
             "task": self.data.task.name,
             "columns": dict(self.data.columns),
+            "texts": self.data.text_columns,
             "seed": self.recipe.seed,
             "preset": self.recipe.preset,
             "labels": self.data.vocabulary,

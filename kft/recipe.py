@@ -17,6 +17,9 @@ from pydantic import Field
 
 from kft.errors import RecipeError, did_you_mean
 
+COLUMN_KNOBS = ("text", "text_pair", "label", "words", "tags", "spans", "question", "context", "answers")
+"""The knobs that name a column of the rows: what kft calls it."""
+
 
 class Recipe(pydantic.BaseModel):
     """Every knob of one fit. Frozen; unknown names and values out of range raise `RecipeError`.
@@ -42,7 +45,7 @@ class Recipe(pydantic.BaseModel):
     )
     task: str = Field(
         "auto",
-        description="What is learnt: classify, multilabel, ordinal, regress; auto reads it off the label column.",
+        description="What is learnt: classify, multilabel, ordinal, regress, tag, answer; auto reads it off the columns.",
     )
     preset: str = Field(
         "minilm",
@@ -54,6 +57,14 @@ class Recipe(pydantic.BaseModel):
     text: str | None = Field(None, description="Column with the text. Guessed if not given.")
     text_pair: str | None = Field(None, description="Column with the second text (paraphrase, entailment, similarity).")
     label: str | None = Field(None, description="Column with the label (classify) or the number (regress).")
+    words: str | None = Field(None, description="Column with lists of words (tag).")
+    tags: str | None = Field(None, description="Column with lists of tags, one for each word (tag).")
+    spans: str | None = Field(None, description="Column with lists of {start, end, label} in the text (tag).")
+    question: str | None = Field(None, description="Column with the question (answer).")
+    context: str | None = Field(None, description="Column with the text that is asked about (answer).")
+    answers: str | None = Field(
+        None, description="Column with the gold answers: texts, or {text, answer_start} (answer)."
+    )
     allow_leaks: bool = Field(False, description="Go on though rows of train stand in test too.")
 
     # -- the model and what of it trains -------------------------------------------------------------------------

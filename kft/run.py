@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kft.data.store import Store
+    from kft.data.table import Table
     from kft.tasks.task import Task
 
 RECIPE, LABELS, METRICS, MANIFEST, PRESET, REPORT = (
@@ -41,10 +42,17 @@ class Run:
         path: Its directory.
     """
 
-    def __init__(self, path: Path, task: Task | None = None, vocabulary: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        path: Path,
+        task: Task | None = None,
+        vocabulary: dict[str, Any] | None = None,
+        manifest: dict[str, Any] | None = None,
+    ):
         self.path = path
-        if task is not None and vocabulary is not None:  # a fit that has just been trained has no manifest yet
-            self.task, self.vocabulary = task, vocabulary
+        if task is not None and vocabulary is not None and manifest is not None:
+            # A fit that has just been trained has none of its files yet.
+            self.task, self.vocabulary, self.manifest = task, vocabulary, manifest
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -98,7 +106,7 @@ class Run:
     @property
     def text_columns(self) -> list[str]:
         """The canonical names of the text columns it was trained on."""
-        return [name for name in self.task.text_columns if name in self.manifest["columns"]]
+        return self.manifest["texts"]
 
     def predict(self, rows: Any, *, batch_size: int = 64) -> list[dict[str, Any]]:
         """Answers to new rows, one dict each, in the order of the rows.
@@ -120,8 +128,8 @@ class Run:
 
         if isinstance(rows, list | tuple) and not rows:
             return []
-        table = dataset.unlabelled(rows, self.task, self.manifest["columns"])
-        return task.rows(self.answers(self._encoded(table), batch_size), self.vocabulary)
+        table = dataset.unlabelled(rows, self.task, self.manifest["columns"], self.text_columns)
+        return task.rows(self.answers(table, batch_size=batch_size), self.vocabulary)
 
     def evaluate(self, data: Any, *, data_dir: str | Path | None = None, batch_size: int = 64) -> dict[str, Any]:
         """Metrics of its answers to labelled rows, over the whole set.
@@ -138,8 +146,7 @@ class Run:
         from kft import dataset
 
         table = dataset.labelled(data, self.task, self.manifest["columns"], data_dir)
-        targets = self.task.targets(table, self.vocabulary)
-        return self.task.score(self.answers(self._encoded(table), batch_size), targets, self.vocabulary)
+        return self.task.score(self.answers(table, batch_size=batch_size), table, self.vocabulary)
 
     def export(self, path: str | Path | None = None) -> Path:
         """Writes the next version of a string-in SavedModel for TensorFlow Serving.
@@ -157,12 +164,24 @@ class Run:
 
         return saved_model.export(self, Path(path) if path else Path("saved_models", self.path.resolve().name))
 
-    def answers(self, store: Store, batch_size: int = 64) -> dict[str, np.ndarray]:
-        """The task's answers to tokenised rows, as arrays in row order."""
+    def answers(self, table: Table, store: Store | None = None, *, batch_size: int = 64) -> dict[str, np.ndarray]:
+        """The task's answers to the rows of a table, as arrays in their order.
+
+        Args:
+            table: With the canonical text columns.
+            store: Its tokens, if they are there already.
+            batch_size: Rows in one forward pass.
+        """
         from kft.training import devices, inference
 
-        outputs = inference.outputs(self._network, store, devices.choose("none", "float32"), batch_size)
-        return {name: value.numpy() for name, value in self.task.answers(outputs, self.vocabulary).items()}
+        columns = [table.rows[name] for name in self.text_columns]
+        chosen = devices.choose("none", "float32")
+        return inference.joined(
+            [
+                self.task.answers(part.outputs, self.vocabulary, part.extras, part.texts)
+                for part in inference.slices(self._network, store or self._encoded(table), columns, chosen, batch_size)
+            ]
+        )
 
     def _encoded(self, table: Any) -> Store:
         """Tokens of a table; more than a slice of rows goes by way of the disk."""
@@ -173,8 +192,7 @@ class Run:
             return tokenise.tokenise(
                 table, self.text_columns, self._encoder, tokenise.fingerprint(self.model.preprocessor)
             )
-        features, lengths = self._encoder(next(store.sliced(columns, len(table))))
-        return store.in_memory(features, lengths, self._encoder)
+        return store.in_memory(self._encoder(next(store.sliced(columns, len(table)))), self._encoder)
 
 
 def load(path: str | Path) -> Run:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kft import dataset, disk, job, run, summary
+from kft import dataset, disk, job, run
 from kft.dataset import Dataset
 from kft.errors import OutOfMemory, RunError
-from kft.evaluation import metrics
+from kft.evaluation import figures, metrics, report
 from kft.job import Job
 from kft.models import presets
 from kft.recipe import Recipe
@@ -131,8 +131,9 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
         data, task = ready.data, ready.data.task
         done = _calibrated(ready, run_dir)
         disk.write_json(run_dir / run.LABELS, done.vocabulary)
-        found = {name: done.answers(ready.stores[name]) for name in ("validation", "test") if name in data.parts}
-        scores = {name: task.score(answers, ready.targets(name), done.vocabulary) for name, answers in found.items()}
+        held_back = [name for name in ("validation", "test") if name in data.parts]
+        found = {name: done.answers(data.parts[name], ready.stores[name]) for name in held_back}
+        scores = {name: task.score(answers, data.parts[name], done.vocabulary) for name, answers in found.items()}
         cost = {
             "train_s": outcome.position.train_s,
             "examples_per_s": outcome.examples_per_s,
@@ -140,7 +141,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
         }
         all_notes = [*data.notes, *outcome.notes]
         disk.write_json(run_dir / run.METRICS, {**scores, **cost})
-        _report(run_dir, ready, scores, found, all_notes, cost)
+        _report(done, ready, scores, found, all_notes, cost)
         run.finish(run_dir, {**ready.identity, "notes": all_notes})
     if not quiet:
         for name, values in scores.items():
@@ -173,11 +174,12 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
 def _calibrated(ready: Job, run_dir: Path) -> Run:
     """The saved model, with what its task tunes on the validation rows."""
     task, vocabulary = ready.data.task, ready.data.vocabulary
-    done = Run(run_dir, task, vocabulary)
+    done = Run(run_dir, task, vocabulary, ready.identity)
     if task.calibrate is None or "validation" not in ready.data.parts:
         return done
-    tuned = task.calibrate(done.answers(ready.stores["validation"]), ready.targets("validation"), vocabulary)
-    return Run(run_dir, task, tuned)
+    table = ready.data.parts["validation"]
+    tuned = task.calibrate(done.answers(table, ready.stores["validation"]), table, vocabulary)
+    return Run(run_dir, task, tuned, ready.identity)
 
 
 # -- smaller parts -------------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ def _show(ready: Job) -> None:
 
 
 def _report(
-    run_dir: Path,
+    done: Run,
     ready: Job,
     scores: Mapping[str, Any],
     found: Mapping[str, Any],
@@ -243,17 +245,16 @@ def _report(
         ("peak memory", f"{cost['peak_memory_mb']:,.0f} MB"),
         *[("note", note) for note in notes],
     ]
-    summary.write(
-        run_dir / run.REPORT,
-        title=run_dir.name,
+    records = history.read(done.path)
+    drawn, worst = done.task.shown(found[shown], ready.data.parts[shown], done.vocabulary)
+    report.write(
+        done.path / run.REPORT,
+        title=done.path.name,
         facts=facts,
-        history=history.read(run_dir),
-        scores=scores,
-        answers=found[shown],
-        table=ready.data.parts[shown],
-        targets=ready.targets(shown),
-        task_name=ready.data.task.name,
-        labels=ready.data.vocabulary.get("labels", []),
+        history=records,
+        metrics=scores,
+        figures=[figures.curves(records), *drawn],
+        examples=worst,
     )
 
 

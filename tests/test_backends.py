@@ -28,6 +28,7 @@ import pathlib, tempfile
 import keras, keras_hub
 import numpy as np
 from kft.data import store
+from kft.text.encoded import Encoded
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
 from kft.training import devices, history, inference, loop
@@ -38,7 +39,8 @@ class Encoder:
 random = np.random.default_rng(0)
 lengths = random.integers(3, 9, 48)
 ids = random.integers(1, 20, (48, 9))
-rows = store.in_memory({"token_ids": ids, "segment_ids": ids * 0}, lengths, Encoder)
+encoded = Encoded({"token_ids": ids, "segment_ids": ids * 0}, {"": lengths}, np.arange(48))
+rows = store.in_memory(encoded, Encoder)
 targets = (ids[:, 0] > 9).astype(np.int32)
 
 def trained(distribute, accumulated=1):

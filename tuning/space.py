@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from kft.errors import RecipeError, did_you_mean
-from kft.recipe import Recipe
+from kft.recipe import COLUMN_KNOBS, Recipe
 
 DEFAULT: Mapping[str, Any] = {
     "learning_rate": {"min": 1e-5, "max": 5e-4, "scale": "log"},
@@ -27,7 +27,7 @@ DEFAULT: Mapping[str, Any] = {
 }
 
 # What all trials share: with other rows, another split or another measure they could not be compared.
-ROWS = ("train", "validation", "test", "text", "text_pair", "label", "allow_leaks")
+ROWS = ("train", "validation", "test", *COLUMN_KNOBS, "allow_leaks")
 SHARED = frozenset((*ROWS, "task", "out", "save_best_by", "seed"))
 RANGE_KEYS = ("min", "max", "scale", "step")
 SCALES = ("linear", "log")

@@ -17,12 +17,20 @@ class Column:
         kind: `text`, `label` (a class), `labels` (any number of them) or `number`.
         required: Whether the task cannot do without it.
         guesses: Names to look for when the user gives none; case does not matter.
+        instead_of: The column that this one is another form of: where it is found the other is not looked for, unless
+            the user gave that one.
     """
 
     name: str
-    kind: Literal["text", "label", "labels", "number"]
+    kind: Literal["text", "words", "choices", "label", "labels", "number", "tags", "spans", "answers"]
     required: bool = True
     guesses: tuple[str, ...] = ()
+    instead_of: str | None = None
+
+    @property
+    def is_input(self) -> bool:
+        """Whether the network reads it; else it is a target, which rows to predict lack."""
+        return self.kind in ("text", "words", "choices")
 
 
 def choose(
@@ -52,13 +60,16 @@ def choose(
         if name is not None:
             _check_given(table, column, name, chosen)
             chosen[column.name] = name
-    for column in wanted:
-        if column.name not in chosen:
-            guess = _guess(table, column, set(chosen.values()))
-            if guess is not None:
-                chosen[column.name] = guess
-            elif column.required and (label_required or column.kind == "text"):
-                raise _not_found(table, column)
+    # Other forms first: where one is found, what it stands for is not looked for.
+    for column in sorted(wanted, key=lambda column: column.instead_of is None):
+        is_replaced = any(other.instead_of == column.name and other.name in chosen for other in wanted)
+        if column.name in chosen or is_replaced or column.instead_of in chosen:
+            continue
+        guess = _guess(table, column, set(chosen.values()))
+        if guess is not None:
+            chosen[column.name] = guess
+        elif column.required and (label_required or column.is_input):
+            raise _not_found(table, column)
     return {column.name: chosen[column.name] for column in wanted if column.name in chosen}
 
 

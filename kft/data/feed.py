@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from kft.data.batches import Batch, micro_batches
-from kft.data.store import Store
+from kft.data.store import Aligned, Store
 
 
 class Feed(keras.utils.PyDataset):
@@ -24,7 +24,7 @@ class Feed(keras.utils.PyDataset):
         pieces: How many each is fed in, one after the other.
         multiple_of: Rows of a piece are a multiple of this.
         inputs: The backbone's input names; other features are left out.
-        targets: `(rows, …)` or None.
+        targets: `(rows, …)`, or aligned with the tokens; None to predict.
         weights: `(rows,)` float32, how much each row counts beside the others; None for equal weights.
     """
 
@@ -33,7 +33,7 @@ class Feed(keras.utils.PyDataset):
         store: Store,
         batches: Sequence[Batch],
         inputs: Sequence[str],
-        targets: np.ndarray | None = None,
+        targets: np.ndarray | Aligned | None = None,
         weights: np.ndarray | None = None,
         *,
         pieces: int = 1,
@@ -49,16 +49,21 @@ class Feed(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         piece, whole = self.pieces[index]
-        features = {k: v for k, v in self.store.batch(piece.rows, piece.length).items() if k in self.inputs}
+        features = self.store.batch(piece.rows, piece.length, self.inputs)
         if self.targets is None:
             return (features,)
         share = self.num_pieces / max(float(self._weights(whole).sum()), 1e-12)
-        return features, self.targets[piece.rows], self._weights(piece) * np.float32(share)
+        return features, targets_of(self.store, self.targets, piece), self._weights(piece) * np.float32(share)
 
     def _weights(self, batch: Batch) -> np.ndarray:
         weights = np.ones(len(batch.rows), np.float32) if self.row_weights is None else self.row_weights[batch.rows]
         is_real = np.arange(len(batch.rows)) < len(batch.rows) - batch.num_padding
         return weights * is_real.astype(np.float32)
+
+
+def targets_of(store: Store, targets: np.ndarray | Aligned, batch: Batch) -> np.ndarray:
+    """The targets of a batch: `(batch, …)`, or `(batch, tokens)` where they are aligned with the tokens."""
+    return store.padded(targets, batch.rows, batch.length) if isinstance(targets, Aligned) else targets[batch.rows]
 
 
 def for_keras(feed: Feed) -> Any:

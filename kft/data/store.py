@@ -10,15 +10,31 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kft.text.encoded import Encoded
+
 SLICE_ROWS = 1024
 CACHE_BYTES = 4 * 2**30
+
+
+class Aligned(NamedTuple):
+    """A number for each token of a store, such as the class of each token.
+
+    Attributes:
+        values: `(tokens,)`, all rows' one after the other, as the ids of the group.
+        group: The group of features they stand beside.
+        pad: What fills a row up.
+    """
+
+    values: np.ndarray
+    group: str = ""
+    pad: int = -1
 
 
 @dataclass(frozen=True)
@@ -27,46 +43,93 @@ class Store:
 
     Attributes:
         ids: For each feature, all rows' values one after the other: `(tokens,)` int32, memory-mapped.
-        offsets: Where each row begins, and the end of the last: `(rows + 1,)` int64.
+        offsets: For each group, where each row begins, and the end of the last: `(rows + 1,)` int64.
+        texts: Which row of the table each is from: `(rows,)` int64, ascending.
         pad_values: For each input of the backbone, the value of padding; masks included.
         mask_names: The inputs that are padding masks.
     """
 
     ids: dict[str, np.ndarray]
-    offsets: np.ndarray
+    offsets: dict[str, np.ndarray]
+    texts: np.ndarray
     pad_values: dict[str, int]
     mask_names: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.texts)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens in each row: `(rows,)`."""
-        return np.diff(self.offsets)
+        """Tokens in the longest group of each row: `(rows,)`."""
+        return np.max([np.diff(offsets) for offsets in self.offsets.values()], axis=0)
 
-    def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """The features of these rows, padded to `length`: each `(len(rows), length)`."""
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]
-        features = {}
-        for name, values in self.ids.items():
-            padded = np.full((len(rows), length), self.pad_values.get(name, 0), np.int32)
-            for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-                padded[i, : end - start] = values[start:end]
-            features[name] = padded
-        # Integers, as the backbones take them: mirrored training averages the first batch, which bools do not allow.
-        mask = (np.arange(length)[None, :] < (ends - starts)[:, None]).astype(np.int32)
-        return {**features, **{name: mask for name in self.mask_names}}
+    def group_of(self, name: str) -> str:
+        """The group that a feature belongs to."""
+        return group_of(name, self.offsets)
+
+    def batch(self, rows: np.ndarray, length: int, names: Container[str] | None = None) -> dict[str, np.ndarray]:
+        """The features of these rows, padded to `length`: each `(len(rows), length)`.
+
+        Where there are several groups, each is padded to the next multiple of 32 that holds its rows, `length` at most.
+
+        Args:
+            rows: Which, in which order.
+            length: Tokens, as many as the longest of the rows has or more.
+            names: Only these features; None for all.
+        """
+        features = {
+            name: self.padded(Aligned(values, self.group_of(name), self.pad_values.get(name, 0)), rows, length)
+            for name, values in self.ids.items()
+            if names is None or name in names
+        }
+        for name in self.mask_names:
+            if names is None or name in names:
+                offsets, width = self._span(self.group_of(name), rows, length)
+                is_real = np.arange(width)[None, :] < (offsets[rows + 1] - offsets[rows])[:, None]
+                # Integers, as the backbones take them: mirrored training averages the first batch, which bools do not
+                # allow.
+                features[name] = is_real.astype(np.int32)
+        return features
+
+    def padded(self, aligned: Aligned, rows: np.ndarray, length: int) -> np.ndarray:
+        """What stands beside the tokens of these rows: `(len(rows), length)`, or less if there are several groups."""
+        offsets, width = self._span(aligned.group, rows, length)
+        padded = np.full((len(rows), width), aligned.pad, aligned.values.dtype)
+        for i, (start, end) in enumerate(zip(offsets[rows], offsets[rows + 1], strict=True)):
+            padded[i, : end - start] = aligned.values[start:end]
+        return padded
+
+    def _span(self, group: str, rows: np.ndarray, length: int) -> tuple[np.ndarray, int]:
+        """The offsets of a group, and the tokens that these rows are padded to in it."""
+        offsets = self.offsets[group]
+        if len(self.offsets) == 1:
+            return offsets, length
+        return offsets, min(length, -(-int((offsets[rows + 1] - offsets[rows]).max()) // 32) * 32)
+
+    def part(self, first: int, last: int) -> Store:
+        """The rows of the texts from `first` to before `last`, whose numbers begin at 0 again."""
+        start, end = np.searchsorted(self.texts, [first, last])
+        bounds = {group: (offsets[start], offsets[end]) for group, offsets in self.offsets.items()}
+        ids = {name: values[slice(*bounds[self.group_of(name)])] for name, values in self.ids.items()}
+        offsets = {group: o[start : end + 1] - o[start] for group, o in self.offsets.items()}
+        return replace(self, ids=ids, offsets=offsets, texts=self.texts[start:end] - first)
 
 
-def cached(
-    key: str, slices: Callable[[], Iterator[tuple[dict[str, np.ndarray], np.ndarray]]], encoder: Any, cache_dir: Path
-) -> Store:
+def group_of(name: str, groups: Iterable[str]) -> str:
+    """The group that a feature belongs to: the longest one that its name begins with.
+
+    >>> group_of("decoder_token_ids", ["encoder_", "decoder_"]), group_of("token_ids", [""])
+    ('decoder_', '')
+    """
+    return max((group for group in groups if name.startswith(group)), key=len)
+
+
+def cached(key: str, slices: Callable[[], Iterator[Encoded]], encoder: Any, cache_dir: Path) -> Store:
     """The store under `key`, written first if it is not there.
 
     Args:
         key: A hash of everything the ids depend on.
-        slices: Gives the features of slices of rows, each `(rows, tokens)`, and their lengths, in row order.
+        slices: Gives the features of slices of texts, in their order.
         encoder: Has `pad_values` and `mask_names`.
         cache_dir: Folder of all stores; the least recently used ones leave once they pass 4 GiB together.
     """
@@ -90,23 +153,47 @@ def cached(
     return _open(target)
 
 
-def _write(folder: Path, slices: Iterator[tuple[dict[str, np.ndarray], np.ndarray]], encoder: Any) -> None:
+def _write(folder: Path, slices: Iterator[Encoded], encoder: Any) -> None:
     files: dict[str, Any] = {}
-    all_lengths = [np.zeros(0, np.int64)]
+    all_lengths: dict[str, list[np.ndarray]] = {}
+    all_texts = [np.zeros(0, np.int64)]
     try:
-        for features, lengths in slices:
-            keep = np.arange(next(iter(features.values())).shape[1])[None, :] < lengths[:, None]
-            for name, values in features.items():
+        num_texts = 0
+        for encoded in slices:
+            for name, values in _without_padding(encoded).items():
                 if name not in files:
                     files[name] = (folder / f"{name}.int32").open("wb")
-                files[name].write(np.ascontiguousarray(values[keep], np.int32).tobytes())
-            all_lengths.append(lengths.astype(np.int64))
+                files[name].write(np.ascontiguousarray(values, np.int32).tobytes())
+            for group, lengths in encoded.lengths.items():
+                all_lengths.setdefault(group, []).append(lengths)
+            all_texts.append(encoded.texts + num_texts)
+            num_texts += int(encoded.texts[-1]) + 1
     finally:
         for file in files.values():
             file.close()
-    np.save(folder / "offsets.npy", np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(all_lengths))]))
-    meta = {"features": list(files), "pad_values": encoder.pad_values, "mask_names": encoder.mask_names}
+    np.save(folder / "texts.npy", np.concatenate(all_texts))
+    for group, parts in all_lengths.items():
+        np.save(folder / f"{group}offsets.npy", _offsets(np.concatenate(parts)))
+    meta = {
+        "features": list(files),
+        "groups": list(all_lengths),
+        "pad_values": encoder.pad_values,
+        "mask_names": encoder.mask_names,
+    }
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def _without_padding(encoded: Encoded) -> dict[str, np.ndarray]:
+    """The values of each feature that are no padding, all rows' one after the other."""
+    found = {}
+    for name, values in encoded.features.items():
+        lengths = encoded.lengths[group_of(name, encoded.lengths)]
+        found[name] = values[np.arange(values.shape[1])[None, :] < lengths[:, None]]
+    return found
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def _open(folder: Path) -> Store:
@@ -114,7 +201,8 @@ def _open(folder: Path) -> Store:
     ids: dict[str, np.ndarray] = {
         name: np.memmap(folder / f"{name}.int32", np.int32, mode="r") for name in meta["features"]
     }
-    return Store(ids, np.load(folder / "offsets.npy"), meta["pad_values"], tuple(meta["mask_names"]))
+    offsets = {group: np.load(folder / f"{group}offsets.npy") for group in meta["groups"]}
+    return Store(ids, offsets, np.load(folder / "texts.npy"), meta["pad_values"], tuple(meta["mask_names"]))
 
 
 def _forget_oldest(cache_dir: Path, keep: Path) -> None:
@@ -127,22 +215,20 @@ def _forget_oldest(cache_dir: Path, keep: Path) -> None:
         del sizes[oldest]
 
 
-def in_memory(features: dict[str, np.ndarray], lengths: np.ndarray, encoder: Any) -> Store:
+def in_memory(encoded: Encoded, encoder: Any) -> Store:
     """A store of a few rows, such as those of one predict call, that never touches the disk."""
-    keep = np.arange(next(iter(features.values())).shape[1])[None, :] < lengths[:, None]
-    ids = {name: values[keep] for name, values in features.items()}
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-    return Store(ids, offsets, encoder.pad_values, tuple(encoder.mask_names))
+    offsets = {group: _offsets(lengths) for group, lengths in encoded.lengths.items()}
+    return Store(_without_padding(encoded), offsets, encoded.texts, encoder.pad_values, tuple(encoder.mask_names))
 
 
-def sliced(columns: Sequence[Any], num_rows: int) -> Iterator[list[list[str]]]:
+def sliced(columns: Sequence[Any], num_rows: int, size: int = SLICE_ROWS) -> Iterator[list[list[str]]]:
     """Slices of text columns, each a list of strings for each column.
 
     >>> [[len(texts) for texts in part] for part in sliced([["a", "b"]], 2)]
     [[2]]
     """
-    for start in range(0, num_rows, SLICE_ROWS):
-        yield [_strings(column, start, min(start + SLICE_ROWS, num_rows)) for column in columns]
+    for start in range(0, num_rows, size):
+        yield [_strings(column, start, min(start + size, num_rows)) for column in columns]
 
 
 def _strings(column: Any, start: int, end: int) -> list[str]:

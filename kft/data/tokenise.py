@@ -16,8 +16,10 @@ import numpy as np
 from kft.data import store
 from kft.data.store import Store
 from kft.data.table import Table
+from kft.text.encoded import Encoded
 from kft.text.tokens import Encoder
 
+FORMAT = 2  # of the files of a store
 SHORTEST, LONGEST, COVERED, SAMPLE = 128, 512, 0.995, 2000
 
 
@@ -30,9 +32,9 @@ def tokenise(table: Table, text_columns: Sequence[str], encoder: Encoder, tokeni
     """The token store of a table's texts."""
     columns = [table.rows[name] for name in text_columns]
     content = Table(table.rows.select(list(text_columns)), table.source).fingerprint()
-    key = hashlib.sha256(f"{tokenizer_key} {content} {len(columns)}".encode()).hexdigest()
+    key = hashlib.sha256(f"{FORMAT} {encoder.name} {tokenizer_key} {content} {len(columns)}".encode()).hexdigest()
 
-    def slices() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    def slices() -> Iterator[Encoded]:
         return (encoder(texts) for texts in store.sliced(columns, len(table)))
 
     return store.cached(key, slices, encoder, cache_dir())
@@ -67,7 +69,8 @@ def length_that_covers(table: Table, text_columns: Sequence[str], preprocessor: 
     before = preprocessor.sequence_length
     preprocessor.sequence_length = limit
     encoder = Encoder(preprocessor, len(text_columns), features)
-    lengths = [encoder(t)[1] for t in store.sliced([sample.rows[name] for name in text_columns], len(sample))]
+    slices = store.sliced([sample.rows[name] for name in text_columns], len(sample))
+    lengths = [length for texts in slices for length in encoder(texts).lengths.values()]
     preprocessor.sequence_length = before
     if not encoder.has_mask:  # such a backbone pads every row to the full length
         return min(SHORTEST, limit)

@@ -30,6 +30,12 @@ DIRECTIONS = {
     "spearman": "max",
     "r2": "max",
     "mae": "min",
+    "token_accuracy": "max",
+    "entity_precision": "max",
+    "entity_recall": "max",
+    "entity_f1": "max",
+    "macro_entity_f1": "max",
+    "exact_match": "max",
     "rmse": "min",
 }
 

@@ -26,8 +26,9 @@ def build(run_dir: Path, target: Path) -> None:
 
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
         features = run.task.features(task_model.preprocessor, texts)
-        wanted = {name: features[name] for name in network.input}
-        return run.task.answers(network(wanted, training=False), run.vocabulary)
+        wanted = {name: features.pop(name) for name in network.input}
+        extras = {"text": tf.range(tf.size(texts[0])), **features}
+        return run.task.answers(network(wanted, training=False), run.vocabulary, extras, texts)
 
     def predict(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return answer(*[inputs[name] for name in names])
@@ -41,9 +42,12 @@ def build(run_dir: Path, target: Path) -> None:
     archive.track(network)
     strings = {name: tf.TensorSpec((None,), tf.string, name=name) for name in names}
     archive.add_endpoint("serving_default", predict, [strings])
-    archive.add_endpoint(run.task.served_as, from_examples, [tf.TensorSpec((None,), tf.string, name="inputs")])
+    methods = {"serving_default": "predict"}
+    if run.task.served_as is not None:
+        archive.add_endpoint(run.task.served_as, from_examples, [tf.TensorSpec((None,), tf.string, name="inputs")])
+        methods[run.task.served_as] = run.task.served_as
     archive.write_out(str(target), verbose=False)
-    _set_methods(target, {"serving_default": "predict", run.task.served_as: run.task.served_as})
+    _set_methods(target, methods)
     _write_warmup(target / "assets.extra" / WARMUP_FILE, names, run.task.served_as)
 
 
@@ -64,13 +68,14 @@ def _set_methods(target: Path, methods: dict[str, str]) -> None:
     updater.save()
 
 
-def _write_warmup(path: Path, names: list[str], method: str) -> None:
+def _write_warmup(path: Path, names: list[str], method: str | None) -> None:
     """Requests that TF Serving replays at load, so that a missing op fails there and not on the first user."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for text in WARMUP_TEXTS:
-            for log in (_predict_log(names, text), _example_log(names, text, method)):
-                writer.write(log.SerializeToString())
+            writer.write(_predict_log(names, text).SerializeToString())
+            if method is not None:
+                writer.write(_example_log(names, text, method).SerializeToString())
 
 
 def _predict_log(names: list[str], text: str) -> prediction_log_pb2.PredictionLog:

@@ -59,7 +59,7 @@ def export(run: Run, model_dir: Path) -> Path:
 def _expected(run: Run, texts: list[list[str]]) -> dict[str, Any]:
     """What predict answers to the probe, as the arrays that the model must give back."""
     rows = [tuple(row) for row in texts]
-    answers = run.answers(run._encoded(run_table(run, rows)))
+    answers = run.answers(run_table(run, rows))
     return {name: gates.as_text(values.tolist()) for name, values in answers.items()}
 
 
@@ -67,7 +67,7 @@ def run_table(run: Run, rows: list[tuple[str, ...]]) -> Any:
     """Rows of texts as the table that the run tokenises."""
     from kft import dataset
 
-    return dataset.unlabelled(rows, run.task, run.manifest["columns"])
+    return dataset.unlabelled(rows, run.task, run.manifest["columns"], run.text_columns)
 
 
 def _contract(run: Run) -> dict[str, Any]:

@@ -25,22 +25,37 @@ def sequence_model(preset: Preset, num_outputs: int, max_length: int, dtype: str
     """
     keras.utils.set_random_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
+    preprocessor = _preprocessor(preset, backbone, tokenizer, max_length)
     classifier_class: Any = preset.classifier_class()
     if classifier_class is not None:
-        preprocessor = classifier_class.preprocessor_cls(tokenizer, sequence_length=max_length)
         return classifier_class(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
-    names = set(backbone.input)
-    is_seq2seq = "encoder_token_ids" in names
-    preprocessor = SequencePreprocessor(
-        tokenizer,
-        sequence_length=max_length,
-        prefix="encoder_" if is_seq2seq else "",
-        with_segments="segment_ids" in names,
-        end_order=_xlnet_end(tokenizer) if preset.backbone_class is keras_hub.models.XLNetBackbone else None,
-    )
-    pooling = "mean" if is_seq2seq else "last" if preset.is_causal() or preprocessor.end_order else "first"
+    is_last = preset.is_causal() or preprocessor.end_order
+    pooling = "mean" if preprocessor.prefix else "last" if is_last else "first"
     return SequenceClassifier(
         backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, pooling=pooling, compile=False
+    )
+
+
+def token_model(preset: Preset, num_outputs: int, max_length: int, dtype: str, seed: int) -> keras_hub.models.Task:
+    """A model from token features to `(batch, tokens, num_outputs)` logits; arguments as for `sequence_model`."""
+    keras.utils.set_random_seed(seed)
+    backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
+    preprocessor = _preprocessor(preset, backbone, tokenizer, max_length)
+    return TokenClassifier(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
+
+
+def _preprocessor(preset: Preset, backbone: Any, tokenizer: Any, max_length: int) -> Any:
+    """KerasHub's for classification where there is one, else ours."""
+    classifier_class: Any = preset.classifier_class()
+    if classifier_class is not None:
+        return classifier_class.preprocessor_cls(tokenizer, sequence_length=max_length)
+    names = set(backbone.input)
+    return SequencePreprocessor(
+        tokenizer,
+        sequence_length=max_length,
+        prefix="encoder_" if "encoder_token_ids" in names else "",
+        with_segments="segment_ids" in names,
+        end_order=_xlnet_end(tokenizer) if preset.backbone_class is keras_hub.models.XLNetBackbone else None,
     )
 
 
@@ -79,6 +94,16 @@ class Pool(keras.layers.Layer):
         return {**super().get_config(), "pooling": self.pooling}
 
 
+def _sequence(backbone: Any) -> tuple[dict[str, Any], str, Any]:
+    """The inputs that lead to a backbone's `(batch, tokens, width)` output, what their names begin with, and it."""
+    outputs = backbone.output
+    if isinstance(outputs, dict):
+        key = "encoder_sequence_output" if "encoder_sequence_output" in outputs else "sequence_output"
+        outputs = outputs[key]
+    prefix = "encoder_" if "encoder_token_ids" in backbone.input else ""
+    return {name: backbone.input[name] for name in backbone.input if name.startswith(prefix)}, prefix, outputs
+
+
 @saving.register_keras_serializable(package="kft")
 class SequenceClassifier(keras_hub.models.Task):
     """Classes, or one number, for a whole row, on any KerasHub text backbone.
@@ -104,13 +129,7 @@ class SequenceClassifier(keras_hub.models.Task):
         dropout: float = 0.1,
         **kwargs: Any,
     ):
-        outputs = backbone.output
-        if isinstance(outputs, dict):
-            key = "encoder_sequence_output" if "encoder_sequence_output" in outputs else "sequence_output"
-            outputs = outputs[key]
-        prefix = "encoder_" if "encoder_token_ids" in backbone.input else ""
-        kept = [n for n in backbone.input if n.startswith(prefix)]
-        inputs = {name: backbone.input[name] for name in kept}
+        inputs, prefix, outputs = _sequence(backbone)
         policy = backbone.dtype_policy
         pooled = Pool(pooling, dtype=policy, name="pool")(outputs, inputs[prefix + "padding_mask"])
         pooled = keras.layers.Dropout(dropout, dtype=policy, name="classifier_dropout")(pooled)
@@ -130,6 +149,41 @@ class SequenceClassifier(keras_hub.models.Task):
 
     @classmethod
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> SequenceClassifier:
+        """Opens a preset that was saved from this class; KerasHub's lookup by backbone class is not needed."""
+        return get_preset_loader(preset).load_task(cls, load_weights, "num_classes" not in kwargs, **kwargs)
+
+
+@saving.register_keras_serializable(package="kft")
+class TokenClassifier(keras_hub.models.Task):
+    """Classes, or other numbers, for each token, on any KerasHub text backbone.
+
+    Saves and loads as a KerasHub preset once `kft.models.heads` is imported.
+
+    Args:
+        backbone: A KerasHub text backbone.
+        num_classes: Width of the output.
+        preprocessor: What turns strings into the backbone's inputs.
+        dropout: Share of each token's vector dropped in training.
+    """
+
+    def __init__(self, backbone: Any, num_classes: int, preprocessor: Any = None, dropout: float = 0.1, **kwargs: Any):
+        inputs, _, outputs = _sequence(backbone)
+        policy = backbone.dtype_policy
+        dropped = keras.layers.Dropout(dropout, dtype=policy, name="classifier_dropout")(outputs)
+        logits = keras.layers.Dense(
+            num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), dtype=policy, name="logits"
+        )(dropped)
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        super().__init__(inputs=inputs, outputs=logits, **kwargs)
+        self.num_classes = num_classes
+        self.dropout = dropout
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_classes": self.num_classes, "dropout": self.dropout}
+
+    @classmethod
+    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> TokenClassifier:
         """Opens a preset that was saved from this class; KerasHub's lookup by backbone class is not needed."""
         return get_preset_loader(preset).load_task(cls, load_weights, "num_classes" not in kwargs, **kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -9,18 +10,22 @@ import pyarrow.compute as pc
 
 from kft.data import columns
 from kft.data.table import Table
-from kft.errors import RecipeError, did_you_mean
+from kft.errors import DataError, RecipeError, did_you_mean
+from kft.tasks.answer import ANSWER
 from kft.tasks.classify import CLASSIFY
 from kft.tasks.multilabel import MULTILABEL
 from kft.tasks.ordinal import ORDINAL
 from kft.tasks.regress import REGRESS
+from kft.tasks.tag import TAG
 from kft.tasks.task import Task
 
 TASKS: dict[str, Task] = {
+    "answer": ANSWER,
     "classify": CLASSIFY,
     "multilabel": MULTILABEL,
     "ordinal": ORDINAL,
     "regress": REGRESS,
+    "tag": TAG,
 }
 
 MANY_VALUES = 20
@@ -38,13 +43,17 @@ def find(name: str) -> Task:
 
 
 def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
-    """Reads the task off the label column: fractions, or more than 20 different numbers, are regressed.
+    """Reads the task off the columns: questions, words with tags, spans of a text, or else a label.
 
-    Lists are sets of labels. Ranks cannot be told from classes, so `ordinal` has to be asked for.
+    Fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot be told from classes, so `ordinal` has to be asked for.
 
     Returns:
         The task and a sentence that says what was decided and why.
     """
+    for task in (ANSWER, TAG):
+        with contextlib.suppress(DataError):
+            found = columns.choose(table, task.columns, given)
+            return task, f"{task.name}, because there are the columns {', '.join(map(repr, found.values()))}"
     chosen = columns.choose(table, CLASSIFY.columns, given)
     values = table.rows[chosen["label"]]
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,9 +11,10 @@ from keras import ops
 
 from kft.data import clean
 from kft.data.columns import Column
+from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
-from kft.evaluation import metrics
+from kft.evaluation import metrics, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
@@ -57,7 +58,7 @@ def _class_weights(asked: str | dict[str, float], ids: np.ndarray, names: list[s
     return [float(asked[name]) for name in names]
 
 
-def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
+def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
     """Class ids `(rows,)` int32.
 
     Raises:
@@ -68,14 +69,9 @@ def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
     return np.array([ids[label] for label in table.texts("label")], np.int32)
 
 
-def width(vocabulary: Vocabulary) -> int:
-    """One logit for each class."""
-    return len(vocabulary["labels"])
-
-
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
     """A classifier of one text or two."""
-    return heads.sequence_model(preset, width(vocabulary), **settings)
+    return heads.sequence_model(preset, len(vocabulary["labels"]), **settings)
 
 
 class SmoothedCrossentropy(keras.losses.Loss):
@@ -105,20 +101,31 @@ def loss(recipe: Recipe, vocabulary: Vocabulary) -> SmoothedCrossentropy:
     return SmoothedCrossentropy(recipe.label_smoothing)
 
 
-def weights(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+def weights(ids: np.ndarray, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
     """The weight of each row's class: a class of weight 2 counts as two rows would."""
     by_class = vocabulary.get("class_weights") or [1.0] * len(vocabulary["labels"])
     return np.asarray(by_class, np.float32)[ids]
 
 
-def answers(outputs: Any, vocabulary: Vocabulary) -> dict[str, Any]:
+def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`label`, `score` and `scores` of each row."""
     return decode.classes(outputs, vocabulary["labels"])
 
 
-def score(found: dict[str, np.ndarray], ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """Accuracy, F1, MCC and the rest over all rows."""
-    return metrics.classification(found["scores"], ids, vocabulary["labels"])
+    return metrics.classification(found["scores"], targets(table, vocabulary), vocabulary["labels"])
+
+
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """Those of the right answers."""
+    labels = vocabulary["labels"]
+    return list(metrics.scalars(metrics.classification(np.eye(len(labels)), range(len(labels)), labels)))
+
+
+def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+    """Confusion and calibration, and the wrong answers given with most confidence."""
+    return shown.classified(found["scores"], table, targets(table, vocabulary), vocabulary["labels"])
 
 
 CLASSIFY = Task(
@@ -131,12 +138,13 @@ CLASSIFY = Task(
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,
-    width=width,
     head=head,
     loss=loss,
     answers=answers,
     score=score,
-    best_by="accuracy",
+    metrics=metric_names,
+    shown=worst,
+    best_by=("accuracy",),
     served_as="classify",
     weights=weights,
 )

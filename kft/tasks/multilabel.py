@@ -5,7 +5,7 @@ Each label has its own threshold, tuned on the validation rows after training an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,9 +13,10 @@ import numpy as np
 from keras import ops
 
 from kft.data.columns import Column
+from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
-from kft.evaluation import metrics
+from kft.evaluation import metrics, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
@@ -39,7 +40,7 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     return learnt
 
 
-def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
+def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
     """1 for each label that a row has: `(rows, labels)` float32.
 
     Raises:
@@ -76,24 +77,38 @@ def loss(recipe: Recipe, vocabulary: Vocabulary) -> LabelCrossentropy:
 
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
     """A model with one logit for each label."""
-    return heads.sequence_model(preset, classify.width(vocabulary), **settings)
+    return heads.sequence_model(preset, len(vocabulary["labels"]), **settings)
 
 
-def answers(outputs: Any, vocabulary: Vocabulary) -> dict[str, Any]:
+def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`labels` of each row, likeliest first, and `scores`."""
     return decode.label_sets(outputs, vocabulary["labels"], vocabulary["thresholds"])
 
 
-def score(found: dict[str, np.ndarray], truth: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """F1 over labels and rows, exact sets, ranking."""
-    return metrics.multilabel(found["scores"], vocabulary["thresholds"], truth, vocabulary["labels"])
+    return metrics.multilabel(
+        found["scores"], vocabulary["thresholds"], targets(table, vocabulary), vocabulary["labels"]
+    )
 
 
-def calibrate(found: dict[str, np.ndarray], truth: np.ndarray, vocabulary: Vocabulary) -> Vocabulary:
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """Those of the right answers."""
+    labels, right = vocabulary["labels"], np.eye(len(vocabulary["labels"]))
+    return list(metrics.scalars(metrics.multilabel(right, vocabulary["thresholds"], right, labels)))
+
+
+def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+    """The sets that are furthest from the truth."""
+    return shown.label_sets(found["labels"], found["scores"], table, targets(table, vocabulary), vocabulary["labels"])
+
+
+def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> Vocabulary:
     """The vocabulary with the threshold of each label that gives the best F1 on these rows.
 
     A label with fewer than five rows of either kind keeps its threshold.
     """
+    truth = targets(table, vocabulary)
     tuned = [
         metrics.best_threshold(scores, is_there) if FEWEST <= is_there.sum() <= len(is_there) - FEWEST else before
         for scores, is_there, before in zip(found["scores"].T, truth.T, vocabulary["thresholds"], strict=True)
@@ -107,12 +122,13 @@ MULTILABEL = Task(
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,
-    width=classify.width,
     head=head,
     loss=loss,
     answers=answers,
     score=score,
-    best_by="micro_f1",
+    metrics=metric_names,
+    shown=worst,
+    best_by=("micro_f1",),
     served_as="classify",
     calibrate=calibrate,
 )

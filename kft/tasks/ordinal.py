@@ -11,7 +11,7 @@ Reference:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -45,14 +45,9 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     return classify.vocabulary(parts, recipe)
 
 
-def width(vocabulary: Vocabulary) -> int:
-    """One logit for each rank but the lowest: is it above the rank before?"""
-    return len(vocabulary["labels"]) - 1
-
-
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A model of one text or two."""
-    return heads.sequence_model(preset, width(vocabulary), **settings)
+    """One logit for each rank but the lowest: is it above the rank before?"""
+    return heads.sequence_model(preset, len(vocabulary["labels"]) - 1, **settings)
 
 
 class ConditionalCrossentropy(keras.losses.Loss):
@@ -76,14 +71,20 @@ def loss(recipe: Recipe, vocabulary: Vocabulary) -> ConditionalCrossentropy:
     return ConditionalCrossentropy()
 
 
-def answers(outputs: Any, vocabulary: Vocabulary) -> dict[str, Any]:
+def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`label`, `score` and `scores` as for classes, and `value`, the mean rank."""
     return decode.ranks(outputs, vocabulary["labels"])
 
 
-def score(found: dict[str, np.ndarray], ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """The metrics of classes, and how far off the ranks are."""
-    return metrics.ordinal(found["scores"], ids, vocabulary["labels"])
+    return metrics.ordinal(found["scores"], classify.targets(table, vocabulary), vocabulary["labels"])
+
+
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """Those of the right answers."""
+    labels = vocabulary["labels"]
+    return list(metrics.scalars(metrics.ordinal(np.eye(len(labels)), range(len(labels)), labels)))
 
 
 ORDINAL = Task(
@@ -92,11 +93,12 @@ ORDINAL = Task(
     vocabulary=vocabulary,
     targets=classify.targets,
     features=tokens.encode,
-    width=width,
     head=head,
     loss=loss,
     answers=answers,
     score=score,
-    best_by="qwk",
+    metrics=metric_names,
+    shown=classify.worst,
+    best_by=("qwk",),
     served_as="classify",
 )

@@ -6,7 +6,7 @@ answers are back in the unit of the training targets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,9 +14,10 @@ import numpy as np
 from keras import ops
 
 from kft.data.columns import Column
+from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError
-from kft.evaluation import metrics
+from kft.evaluation import metrics, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
@@ -39,19 +40,14 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     return {"mean": float(numbers.mean()), "deviation": deviation}
 
 
-def targets(table: Table, vocabulary: Vocabulary) -> np.ndarray:
+def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
     """Numbers in the user's unit `(rows,)` float32."""
     return table.rows["label"].to_numpy().astype(np.float32)
 
 
-def width(vocabulary: Vocabulary) -> int:
-    """A single number."""
-    return 1
-
-
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
     """A model with a single output."""
-    return heads.sequence_model(preset, width(vocabulary), **settings)
+    return heads.sequence_model(preset, 1, **settings)
 
 
 class StandardSquaredError(keras.losses.Loss):
@@ -71,14 +67,24 @@ def loss(recipe: Recipe, vocabulary: Vocabulary) -> StandardSquaredError:
     return StandardSquaredError(vocabulary["mean"], vocabulary["deviation"])
 
 
-def answers(outputs: Any, vocabulary: Vocabulary) -> dict[str, Any]:
+def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`value` of each row, in the unit of the training targets."""
     return decode.values(outputs, vocabulary["mean"], vocabulary["deviation"])
 
 
-def score(found: dict[str, np.ndarray], numbers: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """Pearson, Spearman, MAE and RMSE over all rows."""
-    return metrics.regression(found["value"], numbers)
+    return metrics.regression(found["value"], targets(table, vocabulary))
+
+
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """Those of the right answers."""
+    return list(metrics.scalars(metrics.regression([0.0, 1.0], [0.0, 1.0])))
+
+
+def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+    """Answers against truth, and the largest errors."""
+    return shown.regressed(found["value"], table, targets(table, vocabulary))
 
 
 REGRESS = Task(
@@ -91,11 +97,12 @@ REGRESS = Task(
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,
-    width=width,
     head=head,
     loss=loss,
     answers=answers,
     score=score,
-    best_by="pearson",
+    metrics=metric_names,
+    shown=worst,
+    best_by=("pearson",),
     served_as="regress",
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from kft.data.columns import Column
+from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import RecipeError
 from kft.recipe import Recipe
@@ -25,35 +27,43 @@ class Task:
         name: As users write it.
         columns: What it needs of the rows, with guesses.
         vocabulary: (tables of all parts, recipe) to what the targets of train teach, checking those of the others.
-        targets: (table, vocabulary) to the `(rows, …)` array that the loss compares with; refuses unknown labels.
-        features: (preprocessor, text tensors) to the backbone's inputs, in TF graph code.
-        width: (vocabulary) to the numbers that the network gives for each row.
+        targets: (table, vocabulary, token store) to what the loss compares with: `(rows of the store, …)`, or aligned
+            with its tokens; refuses unknown labels.
+        features: (preprocessor, text tensors) to the backbone's inputs and what else `answers` needs of the tokens, in
+            TF graph code.
         head: (preset, vocabulary, max_length, dtype, seed) to a KerasHub task model.
         loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs that sums the rows by their weights; those
             of a batch add up to 1.
-        answers: (outputs, vocabulary) to named answers, in TF graph code; predict and the export call it.
-        score: (answers as NumPy arrays, targets, vocabulary) to metrics.
-        best_by: The metric that picks the best weights by default.
-        served_as: The TF Serving method beside predict that its answers fit.
-        weights: (targets, vocabulary) to the weight of each row, `(rows,)` float32; None for equal weights.
-        calibrate: (answers to the validation rows, their targets, vocabulary) to the vocabulary with what is tuned on
+        answers: (outputs, vocabulary, features that the model does not read, texts) to named answers, one of each for
+            every text, in TF graph code; predict and the export call it.
+        score: (answers as NumPy arrays, table, vocabulary) to metrics.
+        metrics: (vocabulary) to the names of the single numbers among them.
+        shown: (answers, table, vocabulary) to the figures of the report and its worst rows.
+        best_by: The metrics that pick the best weights by default: the first that these rows have.
+        served_as: The TF Serving method beside predict that its answers fit, if one does.
+        prepare: A clean table to the same with the columns that the task goes on with, where users may give others.
+        weights: (targets, vocabulary, token store) to the weight of each row of the store, `(rows,)` float32; None for
+            equal weights.
+        calibrate: (answers to the validation rows, their table, vocabulary) to the vocabulary with what is tuned on
             them, such as thresholds; None where nothing is.
     """
 
     name: str
     columns: Sequence[Column]
     vocabulary: Callable[[Mapping[str, Table], Recipe], Vocabulary]
-    targets: Callable[[Table, Vocabulary], np.ndarray]
+    targets: Callable[[Table, Vocabulary, Store], np.ndarray | Aligned]
     features: Callable[[Any, Sequence[Any]], dict[str, Any]]
-    width: Callable[[Vocabulary], int]
     head: Callable[..., Any]
     loss: Callable[[Recipe, Vocabulary], Any]
-    answers: Callable[[Any, Vocabulary], dict[str, Any]]
-    score: Callable[[dict[str, np.ndarray], np.ndarray, Vocabulary], dict[str, Any]]
-    best_by: str
-    served_as: Literal["classify", "regress"]
-    weights: Callable[[np.ndarray, Vocabulary], np.ndarray] | None = None
-    calibrate: Callable[[dict[str, np.ndarray], np.ndarray, Vocabulary], Vocabulary] | None = None
+    answers: Callable[[Any, Vocabulary, Mapping[str, Any], Sequence[Any]], dict[str, Any]]
+    score: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], dict[str, Any]]
+    metrics: Callable[[Vocabulary], Iterable[str]]
+    shown: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], tuple[list[Any], list[dict[str, Any]]]]
+    best_by: Sequence[str]
+    served_as: Literal["classify", "regress"] | None = None
+    prepare: Callable[[Table], Table] = lambda table: table
+    weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
+    calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
 
     @property
     def text_columns(self) -> list[str]:
@@ -72,24 +82,47 @@ def refuse_class_knobs(recipe: Recipe, task_name: str) -> None:
             raise RecipeError(f"{knob} is for task classify, not for {task_name}. Leave it out.")
 
 
-def rows(answers: dict[str, np.ndarray], vocabulary: Vocabulary) -> list[dict[str, Any]]:
+def rows(answers: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """Answers as one dict of plain Python values a row.
 
-    A number for each class becomes `{label: number}`; several strings become a list without the empty ones, which only
-    fill it up.
+    A number for each class becomes `{label: number}`, another list of numbers a list. Of several strings the empty ones
+    are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one list of
+    dicts, as long as there are texts in its first column of strings.
 
     >>> rows({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, {"labels": ["yes", "no"]})
     [{'label': 'no', 'scores': {'yes': 0.25, 'no': 0.75}}]
     >>> rows({"labels": np.array([[b"no", b""]])}, {"labels": ["yes", "no"]})
     [{'labels': ['no']}]
+    >>> rows({"spans.text": np.array([[b"tea", b""]]), "spans.start": np.array([[4, 0]])}, {})
+    [{'spans': [{'text': 'tea', 'start': 4}]}]
     """
-    labels = vocabulary.get("labels", [])
     columns: dict[str, list[Any]] = {}
+    members: dict[str, dict[str, list[Any]]] = {}
     for name, values in answers.items():
-        if values.ndim == 2 and values.dtype.kind in "SO":
-            columns[name] = [[text.decode("utf-8") for text in row if text] for row in values.tolist()]
-        elif values.ndim == 2:
-            columns[name] = [dict(zip(labels, row, strict=True)) for row in values.tolist()]
+        plain = _plain(values.tolist())
+        group, dot, member = name.partition(".")
+        if dot:
+            members.setdefault(group, {})[member] = plain
+            columns.setdefault(group, [])
+        elif name == "scores":
+            columns[name] = [dict(zip(vocabulary["labels"], row, strict=True)) for row in plain]
+        elif values.ndim == 2 and values.dtype.kind in "SO":
+            columns[name] = [[text for text in row if text] for row in plain]
         else:
-            columns[name] = [v.decode("utf-8") if isinstance(v, bytes) else v for v in values.tolist()]
+            columns[name] = plain
+    for group, found in members.items():
+        columns[group] = [_dicts(dict(zip(found, row, strict=True))) for row in zip(*found.values(), strict=True)]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _dicts(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Lists of equal length as dicts, up to the first empty string."""
+    found = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+    return list(itertools.takewhile(lambda one: "" not in one.values(), found))
+
+
+def _plain(value: Any) -> Any:
+    """Bytes in nested lists as text."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.decode("utf-8") if isinstance(value, bytes) else value

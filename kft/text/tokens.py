@@ -15,7 +15,10 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that tokenizers use)
 from keras import saving
 
+from kft.text.encoded import Encoded
+
 MASK = "padding_mask"
+TEXT = "text"  # the feature `(rows,)` that tells which text each row is from, where rows are windows of texts
 
 
 def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -31,7 +34,11 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
         its padding, so its rows keep the full `sequence_length`.
     """
     texts = tuple(tf.strings.regex_replace(text, "\\x00", "") for text in texts)
-    features = pack(preprocessor, texts)
+    return trimmed(pack(preprocessor, texts))
+
+
+def trimmed(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Features `(rows, tokens)` cut to their longest row, where there is a mask that tells it."""
     mask = next((value for name, value in features.items() if name.endswith(MASK)), None)
     if mask is None:
         return features
@@ -51,9 +58,10 @@ def row_lengths(mask: tf.Tensor) -> tf.Tensor:
 
 
 class Encoder:
-    """A task's `features` for a known preprocessor as a traced function from lists of strings to ragged NumPy rows.
+    """A task's `features` for a known preprocessor as a traced function from lists of strings to NumPy arrays.
 
     Attributes:
+        name: Of the function.
         pad_values: For each feature, the value its padding holds. Empty for a backbone without a padding mask.
         max_length: The longest row in tokens.
     """
@@ -63,26 +71,31 @@ class Encoder:
             lambda *texts: features(preprocessor, texts),
             input_signature=[tf.TensorSpec((None,), tf.string)] * num_texts,
         )
+        self.name = f"{features.__module__}.{features.__qualname__}"
         self.max_length = int(preprocessor.sequence_length)
-        empty = tf.function(lambda *texts: pack(preprocessor, texts))(*[tf.constant([""])] * num_texts)
-        self.has_mask = any(name.endswith(MASK) for name in empty)
-        self.pad_values = {name: int(value[0, -1]) for name, value in empty.items()} if self.has_mask else {}
-
-    def __call__(self, texts: Sequence[Sequence[str]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Features without padding masks, each `(rows, tokens)` and still padded, and the `(rows,)` row lengths."""
-        features = {
-            name: value.numpy()
-            for name, value in self._graph(*[tf.constant(list(t), tf.string) for t in texts]).items()
+        # The first row of an empty text and a long one is padded wherever there is padding.
+        probe = self._features([["", "a b c d e f g h"]] * num_texts)
+        self.has_mask = any(name.endswith(MASK) for name in probe)
+        self.pad_values = {
+            name: int(value[0, -1]) for name, value in probe.items() if value.ndim == 2 and self.has_mask
         }
-        mask = next((value for name, value in features.items() if name.endswith(MASK)), None)
-        any_feature = next(iter(features.values()))
+
+    def __call__(self, texts: Sequence[Sequence[str]]) -> Encoded:
+        """The features of a list of strings for each text column."""
+        found = self._features(texts)
+        masks = {name.removesuffix(MASK): mask for name, mask in found.items() if name.endswith(MASK)}
+        ids = {n: v.astype(np.int32) for n, v in found.items() if not n.endswith(MASK) and n != TEXT}
+        any_feature = next(iter(ids.values()))
         lengths = (
-            mask.astype(np.int32).sum(axis=1)
-            if mask is not None
-            else np.full(len(any_feature), any_feature.shape[1], np.int32)
+            {group: np.maximum(mask.astype(np.int64).sum(axis=1), 1) for group, mask in masks.items()}
+            if masks
+            else {"": np.full(len(any_feature), max(any_feature.shape[1], 1), np.int64)}
         )
-        ids = {name: value.astype(np.int32) for name, value in features.items() if not name.endswith(MASK)}
-        return ids, np.maximum(lengths, 1)
+        return Encoded(ids, lengths, found.get(TEXT, np.arange(len(any_feature))).astype(np.int64))
+
+    def _features(self, texts: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+        columns = [tf.constant(list(column), tf.string) for column in texts]
+        return {name: value.numpy() for name, value in self._graph(*columns).items()}
 
     @property
     def mask_names(self) -> list[str]:

@@ -1,19 +1,67 @@
-"""The network's outputs for many rows, in batches by length."""
+"""The network's outputs for many rows, in batches by length, a slice of texts at a time."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
 from kft.data import batches
 from kft.data.feed import Feed, for_keras, in_row_order
-from kft.data.store import Store
+from kft.data.store import Store, sliced
 from kft.errors import OutOfMemory
 from kft.training.devices import Devices, memory_errors
 
+TEXTS, TEXTS_OF_TOKENS = 16_384, 1024
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of the texts with the network's outputs.
+
+    Attributes:
+        rows: Which rows of the store, all those of these texts.
+        store: Their tokens.
+        texts: The strings of each text column.
+        outputs: `(rows, …)` float32; `(rows, tokens, …)` where the network answers for each token.
+        extras: The features that the network does not read, `(rows, tokens)` each, and `text` `(rows,)`.
+    """
+
+    rows: slice
+    store: Store
+    texts: list[list[str]]
+    outputs: np.ndarray
+    extras: dict[str, np.ndarray]
+
+
+def slices(
+    network: keras.Model, store: Store, columns: Sequence[Any], devices: Devices, batch_size: int
+) -> Iterator[Slice]:
+    """The outputs for the texts of these columns, slice after slice, so that memory stays flat.
+
+    Raises:
+        OutOfMemory: Not even one row for each device fits.
+    """
+    is_by_token = len(network.output.shape) > 2
+    num_rows, size = 0, TEXTS_OF_TOKENS if is_by_token else TEXTS
+    for number, texts in enumerate(sliced(columns, len(columns[0]), size)):
+        part = store.part(number * size, number * size + len(texts[0]))
+        rows = np.arange(len(part))
+        names = {name for name in part.ids if name not in network.input}
+        extras = part.batch(rows, int(part.lengths.max()), names) if names else {}
+        found = outputs(network, part, devices, batch_size)
+        yield Slice(
+            slice(num_rows, num_rows + len(part)), part, texts, found, {**extras, "text": part.texts.astype(np.int32)}
+        )
+        num_rows += len(part)
+
 
 def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: int) -> np.ndarray:
-    """The network's raw outputs for every row, in row order: `(rows, …)` float32.
+    """The network's raw outputs for every row, in row order: `(rows, …)` float32, those for tokens padded with 0.
 
     Batches that the device has no memory for are halved.
 
@@ -21,20 +69,44 @@ def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: in
         OutOfMemory: Not even one row for each device fits.
     """
     longest = int(store.lengths.max())
+    is_by_token = len(network.output.shape) > 2
+    lengths = tuple(range(32, longest, 32)) + (longest,) if is_by_token else shapes(store, devices)
     while True:
         planned = batches.plan(
-            store.lengths, batch_size, shuffle=False, fixed_lengths=shapes(store, devices), multiple_of=devices.count
+            store.lengths, batch_size, shuffle=False, fixed_lengths=lengths, multiple_of=devices.count
         )
+        alike = itertools.groupby(planned, lambda batch: batch.length) if is_by_token else [(longest, planned)]
         try:
             with memory_errors(
                 lambda: f"out of memory with a single row of {longest} tokens. Ask for a smaller max_length"
             ):
-                found = network.predict(for_keras(Feed(store, planned, list(network.input))), verbose=0)
-            return in_row_order(np.asarray(found, np.float32), planned)
+                feeds = [Feed(store, list(part), list(network.input)) for _, part in alike]
+                found = [np.asarray(network.predict(for_keras(feed), verbose=0), np.float32) for feed in feeds]
+            wide = [_padded(values, longest) for values in found] if is_by_token else found
+            return in_row_order(np.concatenate(wide), planned)
         except OutOfMemory:
             if batch_size <= devices.count:
                 raise
         batch_size //= 2
+
+
+def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The answers of several slices as those of one: `(rows, …)` each, filled up to the widest."""
+    arrays = [{name: np.asarray(value) for name, value in part.items()} for part in parts]
+    return {name: np.concatenate(_equally_wide([part[name] for part in arrays])) for name in arrays[0]}
+
+
+def _equally_wide(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    if arrays[0].ndim < 2 or len({array.shape[1:] for array in arrays}) == 1:
+        return arrays
+    width = max(array.shape[1] for array in arrays)
+    fill: Any = b"" if arrays[0].dtype.kind in "SO" else 0
+    return [np.pad(array, [(0, 0), (0, width - array.shape[1])], constant_values=fill) for array in arrays]
+
+
+def _padded(found: np.ndarray, length: int) -> np.ndarray:
+    """Outputs for tokens `(rows, tokens, …)`, filled up with 0 to `length` tokens."""
+    return np.pad(found, [(0, 0), (0, length - found.shape[1]), *[(0, 0)] * (found.ndim - 2)])
 
 
 def shapes(store: Store, devices: Devices) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from kft.data import batches
 from kft.data.feed import Feed, for_keras
-from kft.data.store import Store
+from kft.data.store import Aligned, Store
 from kft.errors import Interrupted
 from kft.evaluation import metrics
 from kft.recipe import Recipe
@@ -59,7 +59,11 @@ class Trainer:
         return plan(store, self.recipe, self.devices, epoch)
 
     def feed(
-        self, store: Store, part: list[batches.Batch], targets: np.ndarray | None, weights: np.ndarray | None = None
+        self,
+        store: Store,
+        part: list[batches.Batch],
+        targets: np.ndarray | Aligned | None,
+        weights: np.ndarray | None = None,
     ) -> Any:
         """What `model.fit` takes for these batches, or `model.predict` where there are no targets."""
         cut = {"pieces": self.micro_batches, "multiple_of": self.devices.count}
@@ -138,7 +142,7 @@ def prepare(
 def train(
     trainer: Trainer,
     store: Store,
-    targets: np.ndarray,
+    targets: np.ndarray | Aligned,
     weights: np.ndarray | None = None,
     *,
     run_dir: Path,
@@ -153,7 +157,7 @@ def train(
     Args:
         trainer: The compiled model.
         store: Token features of the training rows.
-        targets: `(rows, …)` targets.
+        targets: `(rows, …)` targets, or aligned with the tokens.
         weights: `(rows,)` float32, how much each row counts; None for equal weights.
         run_dir: Where history, TensorBoard and checkpoints go.
         validate: Gives the metrics of the validation rows, prefixed `val_`; None keeps the last weights.

@@ -6,8 +6,13 @@ import pytest
 from kft.data import store
 from kft.data.batches import Batch
 from kft.data.feed import Feed, for_keras
+from kft.text.encoded import Encoded
 
 INPUTS = ["token_ids", "padding_mask"]
+
+
+def encoded(features, lengths):
+    return Encoded(features, {"": np.array(lengths)}, np.arange(len(lengths)))
 
 
 @pytest.fixture
@@ -16,7 +21,7 @@ def rows():
         pad_values={"token_ids": 0, "segment_ids": 0, "padding_mask": 0}, mask_names=["padding_mask"]
     )
     ids = np.array([[1, 2, 3], [4, 0, 0], [5, 6, 0]])
-    return store.in_memory({"token_ids": ids, "segment_ids": ids}, np.array([3, 1, 2]), encoder)
+    return store.in_memory(encoded({"token_ids": ids, "segment_ids": ids}, [3, 1, 2]), encoder)
 
 
 PLAN = [Batch(np.array([1, 2]), 2), Batch(np.array([0, 0]), 4, num_padding=1)]
@@ -44,7 +49,7 @@ def test_rows_that_fill_a_batch_weigh_nothing(rows):
 @pytest.mark.parametrize(("pieces", "multiple_of"), [(1, 1), (2, 1), (4, 1), (2, 2), (3, 2)])
 def test_the_mean_over_the_pieces_is_that_of_the_batch(pieces, multiple_of):
     encoder = SimpleNamespace(pad_values={"token_ids": 0, "padding_mask": 0}, mask_names=["padding_mask"])
-    rows = store.in_memory({"token_ids": np.ones((5, 1), int)}, np.ones(5, int), encoder)
+    rows = store.in_memory(encoded({"token_ids": np.ones((5, 1), int)}, [1] * 5), encoder)
     losses, row_weights = np.array([1.0, 2, 4, 8, 16]), np.array([1, 3, 1, 2, 5], np.float32)
     feed = Feed(rows, [Batch(np.arange(5), 1)], INPUTS, losses, row_weights, pieces=pieces, multiple_of=multiple_of)
     assert len(feed) == pieces

@@ -118,10 +118,11 @@ def test_preprocessor_passes_targets_through_and_reopens_from_its_config():
 
 def test_encoder_gives_lengths_and_what_padding_holds():
     encoder = Encoder(bert(), 1)
-    ids, lengths = encoder([["the tea", "soup"]])
+    ids, lengths, texts = encoder([["the tea", "soup"]])
+    assert texts.tolist() == [0, 1]
     assert set(ids) == {"token_ids", "segment_ids"}
-    assert lengths.tolist() == [4, 3]
+    assert lengths[""].tolist() == [4, 3]
     assert encoder.max_length == 12
     assert encoder.mask_names == ["padding_mask"]
     assert encoder.pad_values == {"token_ids": 0, "segment_ids": 0, "padding_mask": 0}
-    assert Encoder(sequence(), 2)([["tea"], ["soup"]])[1].tolist() == [5]
+    assert Encoder(sequence(), 2)([["tea"], ["soup"]]).lengths[""].tolist() == [5]

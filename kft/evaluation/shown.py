@@ -1,59 +1,24 @@
-"""The report of a fit: facts, figures and the rows it answers worst, handed to `kft.evaluation.report`."""
+"""What the report shows of a task's answers: figures, and the rows it answers worst."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kft.data.table import Table
 from kft.evaluation import figures, report
+
+if TYPE_CHECKING:
+    from kft.data.table import Table
 
 WORST = 20
 
 
-def write(
-    path: Path,
-    *,
-    title: str,
-    facts: Sequence[tuple[str, str]],
-    history: Sequence[Mapping[str, Any]],
-    scores: Mapping[str, Mapping[str, Any]],
-    answers: Mapping[str, np.ndarray],
-    table: Table | None,
-    targets: np.ndarray | None,
-    task_name: str,
-    labels: Sequence[str],
-) -> None:
-    """Writes `report.html`.
-
-    Args:
-        path: Where to.
-        title: Of the page.
-        facts: Names and values shown on top.
-        history: The records of history.jsonl.
-        scores: Metrics of each scored part.
-        answers: The answers to the rows of `table`: the test part, else the validation part.
-        table: Those rows, or None where no part was held back.
-        targets: Their targets.
-        task_name: The task; `SHOWN` says how its answers are shown.
-        labels: The class names; empty for regression.
-    """
-    drawn: list[Any] = [figures.curves(history)]
-    worst: list[dict[str, Any]] = []
-    if table is not None and targets is not None:
-        shown, worst = SHOWN[task_name](answers, table, targets, labels)
-        drawn += shown
-    report.write(path, title=title, facts=facts, history=history, metrics=scores, figures=drawn, examples=worst)
-
-
 def classified(
-    answers: Mapping[str, np.ndarray], table: Table, targets: np.ndarray, labels: Sequence[str]
+    scores: np.ndarray, table: Table, targets: np.ndarray, labels: Sequence[str]
 ) -> tuple[list[Any], list[dict[str, Any]]]:
     """Confusion matrix and calibration, and the wrong answers given with most confidence."""
-    scores = answers["scores"]
     matrix = np.zeros((len(labels), len(labels)), int)
     np.add.at(matrix, (targets, scores.argmax(axis=1)), 1)
     drawn = [figures.confusion(matrix.tolist(), labels), figures.calibration(scores, targets)]
@@ -72,15 +37,15 @@ def classified(
 
 
 def label_sets(
-    answers: Mapping[str, np.ndarray], table: Table, targets: np.ndarray, labels: Sequence[str]
+    answered: np.ndarray, scores: np.ndarray, table: Table, targets: np.ndarray, labels: Sequence[str]
 ) -> tuple[list[Any], list[dict[str, Any]]]:
     """The rows whose sets of labels are furthest from the truth, by their binary cross-entropy."""
-    scores = np.clip(answers["scores"].astype(np.float64), 1e-7, 1 - 1e-7)
+    scores = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
     costs = -(targets * np.log(scores) + (1 - targets) * np.log(1 - scores)).sum(axis=1)
     worst: list[dict[str, Any]] = []
     for row in np.argsort(-costs, kind="stable"):
         truth = [label for label, is_there in zip(labels, targets[row], strict=True) if is_there]
-        answer = [label.decode() for label in answers["labels"][row] if label]
+        answer = [label.decode() for label in answered[row] if label]
         if sorted(truth) != sorted(answer) and len(worst) < WORST:
             furthest = int(np.abs(targets[row] - scores[row]).argmax())
             worst.append(
@@ -95,11 +60,8 @@ def label_sets(
     return [], worst
 
 
-def regressed(
-    answers: Mapping[str, np.ndarray], table: Table, targets: np.ndarray, labels: Sequence[str]
-) -> tuple[list[Any], list[dict[str, Any]]]:
+def regressed(values: np.ndarray, table: Table, targets: np.ndarray) -> tuple[list[Any], list[dict[str, Any]]]:
     """Answers against truth as a scatter, and the largest errors."""
-    values = answers["value"]
     worst = [
         {
             "texts": _texts(table, row),
@@ -117,4 +79,50 @@ def _texts(table: Table, row: int) -> list[str]:
     return [table.rows[name][int(row)].as_py() for name in ("text", "text_pair") if name in table.names()]
 
 
-SHOWN = {"classify": classified, "multilabel": label_sets, "ordinal": classified, "regress": regressed}
+def tagged(
+    truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]], table: Table
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The rows with most wrong tags."""
+    wrong = np.array([sum(a != b for a, b in zip(*rows, strict=True)) for rows in zip(truth, answered, strict=True)])
+    worst = [
+        {
+            "texts": _texts(table, row),
+            "truth": _entities(truth[row]),
+            "answer": _entities(answered[row]),
+            "score": int(wrong[row]),
+            "why": f"{wrong[row]} of {len(truth[row])} tags are wrong",
+        }
+        for row in np.argsort(-wrong, kind="stable")[:WORST]
+        if wrong[row]
+    ]
+    return [], worst
+
+
+def extracted(
+    truth: Sequence[Sequence[str]], answered: Sequence[str], scores: Sequence[float], table: Table
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The answers that share least with the truth, the surest first.
+
+    Args:
+        truth: The gold answers to each question; none where there is none.
+        answered: The answers.
+        scores: Their F1.
+        table: The rows.
+    """
+    worst = [
+        {
+            "texts": [table.rows[name][int(row)].as_py() for name in ("question", "context")],
+            "truth": " | ".join(dict.fromkeys(truth[row])) or "none",
+            "answer": answered[row] or "none",
+            "score": float(scores[row]),
+            "why": f"F1 {scores[row]:.2f}",
+        }
+        for row in np.argsort(scores, kind="stable")[:WORST]
+        if scores[row] < 1
+    ]
+    return [], worst
+
+
+def _entities(tags: Sequence[str], most: int = 12) -> str:
+    found = [f"{number}: {tag}" for number, tag in enumerate(tags, 1) if tag != "O"]
+    return ", ".join(found[:most]) + (", …" if len(found) > most else "") or "none"

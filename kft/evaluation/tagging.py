@@ -1,0 +1,120 @@
+"""Metrics of tags and entities, computed by seqeval and scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+OUTSIDE = "O"
+Span = tuple[int, int, str]
+
+
+def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The entities of tags in any scheme, as type, first and last word; odd sequences are read as conlleval does.
+
+    >>> entities(["B-PER", "I-PER", "O", "S-LOC"])
+    [('PER', 0, 1), ('LOC', 3, 3)]
+    """
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    return get_entities(_seqeval(tags))
+
+
+def _seqeval(tags: Sequence[str]) -> list[str]:
+    """Tags with the prefixes that seqeval knows: those of BILOU become E and S."""
+    return [{"L-": "E-", "U-": "S-"}.get(tag[:2], tag[:2]) + tag[2:] for tag in tags]
+
+
+def of_spans(spans: Sequence[Span], length: int) -> list[str]:
+    """A BIO tag for each of `length` characters.
+
+    >>> of_spans([(1, 3, "LOC")], 4)
+    ['O', 'B-LOC', 'I-LOC', 'O']
+    """
+    tags = [OUTSIDE] * length
+    for start, end, kind in spans:
+        tags[start:end] = [f"B-{kind}", *[f"I-{kind}"] * (end - start - 1)]
+    return tags
+
+
+def at_words(spans: Sequence[Span], places: Sequence[tuple[int, int]], missing: str, *, is_plain: bool) -> list[str]:
+    """The tags of given words by spans of characters: that of the first span that reaches into the word.
+
+    Args:
+        spans: Start, end and type or tag, in order.
+        places: Start and end of each word, in order.
+        missing: The tag of words that no span reaches into.
+        is_plain: Whether spans have tags; else they are entities, and the tags BIO.
+
+    >>> at_words([(0, 8, "LOC")], [(0, 3), (4, 8), (9, 11)], "O", is_plain=False)
+    ['B-LOC', 'I-LOC', 'O']
+    """
+    tags: list[str] = []
+    number, before = 0, -1
+    for start, end in places:
+        while number < len(spans) and spans[number][1] <= start:
+            number += 1
+        if number == len(spans) or spans[number][0] >= end:
+            tags.append(missing)
+            before = -1
+            continue
+        kind = spans[number][2]
+        tags.append(kind if is_plain else ("I-" if number == before else "B-") + kind)
+        before = number
+    return tags
+
+
+def scored(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]], *, is_plain: bool) -> dict[str, Any]:
+    """How well tags, one for each word, name the true ones.
+
+    Args:
+        truth: The true tags of each row.
+        answered: As many.
+        is_plain: Whether tags are classes of words, rather than of entities.
+
+    Returns:
+        `token_accuracy` over all words and `num_rows`. For entities `entity_precision`, `entity_recall`, `entity_f1`
+        (micro averages over exact entities, as conlleval has them), `macro_entity_f1` over the types and `per_class` as
+        `{type: {precision, recall, f1, support}}`; for plain tags `macro_f1` and `per_class` by tag.
+
+    References:
+        Tjong Kim Sang and De Meulder, 2003, https://aclanthology.org/W03-0419; seqeval (Nakayama, 2018).
+    """
+    from sklearn import metrics as sk
+
+    flat_truth = [tag for row in truth for tag in row]
+    flat_answers = [tag for row in answered for tag in row]
+    accuracy = float(sk.accuracy_score(flat_truth, flat_answers)) if flat_truth else 0.0
+    if is_plain:
+        found = sk.classification_report(flat_truth, flat_answers, output_dict=True, zero_division=0.0)
+        average = found["macro avg"]["f1-score"]
+        summary = {"token_accuracy": accuracy, "macro_f1": float(average)}
+    else:
+        from seqeval.metrics import classification_report
+
+        written = [[_seqeval(row) for row in rows] for rows in (truth, answered)]
+        found = classification_report(*written, output_dict=True, zero_division=0)
+        micro, macro = found["micro avg"], found["macro avg"]
+        summary = {
+            **{f"entity_{name}": float(micro[key]) for name, key in MEASURES.items()},
+            "macro_entity_f1": float(macro["f1-score"]),
+            "token_accuracy": accuracy,
+        }
+    names = [name for name, values in found.items() if isinstance(values, dict) and not name.endswith(" avg")]
+    per_class = {
+        name: {
+            **{measure: float(found[name][key]) for measure, key in MEASURES.items()},
+            "support": int(found[name]["support"]),
+        }
+        for name in names
+    }
+    return {**summary, "num_rows": len(truth), "per_class": per_class}
+
+
+def metric_names(labels: Sequence[str], *, is_plain: bool) -> list[str]:
+    """The names of the single numbers that `scored` gives."""
+    row = list(labels) if is_plain else [OUTSIDE, labels[1]]
+    return [name for name, value in scored([row], [row], is_plain=is_plain).items() if isinstance(value, float)]
+
+
+MEASURES = {"precision": "precision", "recall": "recall", "f1": "f1-score"}

@@ -1,0 +1,135 @@
+"""Extractive question answering: the part of a text that answers a question about it, or that there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kft.data import checks
+from kft.data.columns import Column
+from kft.data.store import Store
+from kft.data.table import Table
+from kft.evaluation import extraction, shown
+from kft.models import heads
+from kft.models.presets import Preset
+from kft.recipe import Recipe
+from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.text import extraction as graph
+
+ALWAYS = 1.0  # the threshold of a model that answers every question
+
+
+def prepare(table: Table) -> Table:
+    """Finds the place of each gold answer in its context."""
+    return checks.located_answers(table) if "answers" in table.names() else table
+
+
+def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+    """From which probability on there is no answer; tuned on the validation rows."""
+    refuse_class_knobs(recipe, "answer")
+    has_none = any(not gold for table in parts.values() for gold in table.texts("answers"))
+    return {"threshold": 0.5 if has_none else ALWAYS}
+
+
+def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
+    """The first and last token of the first gold answer in each window, 0 where it has none: `(rows, 2)` int32."""
+    gold = [row[0] if row else None for row in table.texts("answers")]
+    first = np.array([g["start"] if g else -1 for g in gold])
+    last = np.array([g["start"] + len(g["text"]) if g else -1 for g in gold])
+    found = np.zeros((len(tokens), 2), np.int32)
+    offsets = tokens.offsets[tokens.group_of("start")]
+    for row, text in enumerate(tokens.texts):
+        if first[text] < 0:
+            continue
+        part = slice(offsets[row], offsets[row + 1])
+        starts, ends = tokens.ids["start"][part], tokens.ids["end"][part]
+        inside = np.flatnonzero((starts >= 0) & (ends > first[text]) & (starts < last[text]))
+        # A window that cuts the answer does not have it.
+        if len(inside) and starts[inside[0]] <= first[text] and ends[inside[-1]] >= last[text]:
+            found[row] = inside[0], inside[-1]
+    return found
+
+
+def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+    """A model with two logits for each token: is the answer's first, is its last?"""
+    return heads.token_model(preset, 2, **settings)
+
+
+class SpanCrossentropy(keras.losses.Loss):
+    """Mean of the cross-entropies over the tokens of where the answer begins and where it ends."""
+
+    def __init__(self) -> None:
+        super().__init__(name="crossentropy", reduction="sum")
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        log_probs = ops.log_softmax(ops.cast(y_pred, "float32"), axis=1)  # (batch, tokens, 2)
+        one_hot = ops.one_hot(ops.cast(y_true, "int32"), ops.shape(y_pred)[1])  # (batch, 2, tokens)
+        return -ops.sum(one_hot * ops.transpose(log_probs, (0, 2, 1)), axis=(1, 2)) / 2.0
+
+
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> SpanCrossentropy:
+    """Cross-entropy over the tokens of a window."""
+    return SpanCrossentropy()
+
+
+def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
+    """`answer`, `start`, `end`, `score`, `no_answer` and `nbest`."""
+    return graph.answers(outputs, vocabulary["threshold"], extras, texts[1])
+
+
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Exact match and F1 by SQuAD's definition."""
+    return extraction.scored(_answered(found), _gold(table))
+
+
+def _answered(found: Mapping[str, np.ndarray]) -> list[str]:
+    return [answer.decode() for answer in found["answer"].tolist()]
+
+
+def _gold(table: Table) -> list[list[str]]:
+    return [[answer["text"] for answer in row] for row in table.texts("answers")]
+
+
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """Those that every set of rows has."""
+    return ["exact_match", "f1"]
+
+
+def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+    """The answers that share least with the truth."""
+    answered, gold = _answered(found), _gold(table)
+    return shown.extracted(gold, answered, list(extraction.best_f1(answered, gold)), table)
+
+
+def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary with the threshold of the best F1 on these rows, where some have no answer."""
+    if vocabulary["threshold"] == ALWAYS:
+        return vocabulary
+    best = [row[0].decode() for row in found["nbest.answer"].tolist()]
+    return {**vocabulary, "threshold": extraction.best_threshold(found["no_answer"].tolist(), best, _gold(table))}
+
+
+ANSWER = Task(
+    name="answer",
+    columns=(
+        Column("question", "text", guesses=("question", "query")),
+        Column("context", "text", guesses=("context", "passage", "paragraph", "document")),
+        Column("answers", "answers", guesses=("answers", "answer")),
+    ),
+    prepare=prepare,
+    vocabulary=vocabulary,
+    targets=targets,
+    features=graph.encode,
+    head=head,
+    loss=loss,
+    answers=answers,
+    score=score,
+    metrics=metric_names,
+    shown=worst,
+    best_by=("f1",),
+    calibrate=calibrate,
+)

@@ -1,0 +1,288 @@
+"""Tagging: a tag for each word (parts of speech), or entities with their place in the text (names, slots).
+
+Rows have words with their tags, or a text with spans of characters. The network reads texts in either case, and words
+are found in them, so that a model answers raw text just as it was trained. What was tagged by the words of the rows is
+scored by them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+from keras import ops
+
+from kft.data import checks, store
+from kft.data.columns import Column
+from kft.data.store import Aligned, Store
+from kft.data.table import Table
+from kft.errors import DataError, did_you_mean
+from kft.evaluation import shown, tagging
+from kft.models import heads
+from kft.models.presets import Preset
+from kft.recipe import Recipe
+from kft.tasks.classify import TEXT_GUESSES
+from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.text import tagging as graph
+from kft.text import words
+from kft.text.tagging import OUTSIDE
+
+IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+
+
+def prepare(table: Table) -> Table:
+    """Words become a text, and what is known of them spans of it.
+
+    Words stand with a space between them; two ideographs touch, as they do in a text.
+    """
+    if "words" not in table.names():
+        return checks.check_spans(table) or table if "spans" in table.names() else table
+    if "tags" in table.names():
+        checks.check_tags(table)
+        table = table.with_notes(*checks.odd_sequences(table))
+    texts, starts = zip(*(_joined(row) for row in table.texts("words")), strict=True)
+    rows = table.rows.append_column("text", pa.chunked_array([pa.array(texts, pa.large_string())]))
+    rows = rows.append_column("starts", pa.chunked_array([pa.array(starts, pa.large_list(pa.int64()))]))
+    return replace(table, rows=rows)
+
+
+def _joined(row: Sequence[str]) -> tuple[str, list[int]]:
+    """The text of some words, and where each begins.
+
+    >>> _joined(["Tea", "in", "北", "京"])
+    ('Tea in 北京', [0, 4, 7, 8])
+    """
+    text, starts = "", []
+    for word in row:
+        touches = not text or (IDEOGRAPH.match(text[-1]) and IDEOGRAPH.match(word[0]))
+        text += "" if touches else " "
+        starts.append(len(text))
+        text += word
+    return text, starts
+
+
+def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+    """The classes of words, how the tags of entities are written, and the class of a word that is no token."""
+    refuse_class_knobs(recipe, "tag")
+    train = parts["train"]
+    if "spans" in train.names():
+        tags = {f"B-{span['label']}" for row in train.texts("spans") for span in row}
+        scheme = "bio"
+    else:
+        tags = {tag for row in train.texts("tags") for tag in row}
+        scheme = checks.scheme(tags)
+    if not tags - {OUTSIDE}:
+        raise DataError(f"{train.source}: no row has an entity or a tag; expected some to learn from.")
+    if scheme == "plain":
+        if len(tags) < 2:
+            raise DataError(f"{train.source}: all words have the tag {min(tags)!r}; expected at least two.")
+        classes = sorted(tags)
+        counts = {name: 0 for name in classes}
+        for row in train.texts("tags"):
+            for tag in row:
+                counts[tag] += 1
+        missing = classes.index(max(classes, key=lambda name: counts[name]))
+    else:
+        kinds = sorted({tag.partition("-")[2] for tag in tags - {OUTSIDE}})
+        classes, missing = [OUTSIDE, *(f"{position}-{kind}" for kind in kinds for position in "BI")], 0
+    learnt: Vocabulary = {"labels": classes, "scheme": scheme, "missing": missing}
+    for table in parts.values():
+        _check_known(table, learnt)
+    return learnt
+
+
+def _check_known(table: Table, vocabulary: Vocabulary) -> None:
+    """Refuses a tag or a type that training never saw."""
+    known = vocabulary["labels"] if vocabulary["scheme"] == "plain" else sorted(_kinds(vocabulary))
+    column = "spans" if "spans" in table.names() else "tags"
+    for index, row in enumerate(table.texts(column)):
+        for value in row:
+            name = value["label"] if column == "spans" else value
+            if column == "tags" and vocabulary["scheme"] != "plain":
+                name = name.partition("-")[2]
+                if not name:
+                    continue
+            if name not in known:
+                raise DataError(
+                    f"{table.where(index)}: the tag {name!r} is unknown in the training data.{did_you_mean(name, known)} "
+                    f"Expected one of: {', '.join(known)}."
+                )
+
+
+def _kinds(vocabulary: Vocabulary) -> set[str]:
+    return {name[2:] for name in vocabulary["labels"] if name != OUTSIDE}
+
+
+def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
+    """The class of the word that is read off each token, -1 for tokens of which none is."""
+    ids = {name: i for i, name in enumerate(vocabulary["labels"])}
+    classes, counts = [], []
+    found = _words(table)
+    for tags in _word_tags(table, found, vocabulary):
+        classes += [ids[tag] for tag in tags]
+        counts.append(len(tags))
+    begins = np.concatenate([[0], np.cumsum(counts)])[:-1]
+    text = np.repeat(tokens.texts, np.diff(tokens.offsets[""] if "" in tokens.offsets else tokens.offsets["encoder_"]))
+    word = np.asarray(tokens.ids["word"])
+    return Aligned(
+        np.where(word >= 0, np.array([*classes, -1], np.int32)[np.where(word >= 0, begins[text] + word, -1)], -1),
+        group=tokens.group_of("word"),
+    )
+
+
+def _words(table: Table) -> Iterator[tuple[list[int], list[int]]]:
+    """Starts and ends of the words that the graph finds in each text."""
+    find = tf.function(words.find, input_signature=[tf.TensorSpec((None,), tf.string)])
+    for (texts,) in store.sliced([table.rows["text"]], len(table)):
+        found = find(tf.constant(texts))
+        yield from zip(found.starts.to_list(), found.ends.to_list(), strict=True)
+
+
+def _word_tags(
+    table: Table, found: Iterator[tuple[list[int], list[int]]], vocabulary: Vocabulary
+) -> Iterator[list[str]]:
+    """The true class of each word that the graph finds, text by text."""
+    is_plain = vocabulary["scheme"] == "plain"
+    for spans, (starts, ends) in zip(_gold(table, vocabulary), found, strict=True):
+        number, tags = 0, []
+        for start, end in zip(starts, ends, strict=True):
+            while number < len(spans) and spans[number][1] <= start:
+                number += 1
+            inside = number < len(spans) and spans[number][0] < end
+            if not inside:
+                tags.append(vocabulary["labels"][vocabulary["missing"]] if is_plain else OUTSIDE)
+                continue
+            first, _, name = spans[number]
+            if is_plain:
+                tags.append(name)
+            else:
+                is_first = not tags or first >= start or tags[-1] == OUTSIDE or previous != number
+                tags.append(("B-" if is_first else "I-") + name)
+            previous = number
+        yield tags
+
+
+def _gold(table: Table, vocabulary: Vocabulary) -> Iterator[list[tuple[int, int, str]]]:
+    """Where the true entities of each text are, with their type; for plain tags each word."""
+    if "spans" in table.names():
+        for row in table.texts("spans"):
+            yield [(span["start"], span["end"], span["label"]) for span in row]
+        return
+    for row, starts, tags in zip(table.texts("words"), table.texts("starts"), table.texts("tags"), strict=True):
+        ends = [start + len(word) for start, word in zip(starts, row, strict=True)]
+        if vocabulary["scheme"] == "plain":
+            yield list(zip(starts, ends, tags, strict=True))
+        else:
+            yield [(starts[first], ends[last], kind) for kind, first, last in tagging.entities(tags)]
+
+
+def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+    """A model with the classes' logits for each token."""
+    return heads.token_model(preset, len(vocabulary["labels"]), **settings)
+
+
+class WordCrossentropy(keras.losses.Loss):
+    """Cross-entropy of the tokens that words are read off, their mean in each row."""
+
+    def __init__(self) -> None:
+        super().__init__(name="crossentropy", reduction="sum")
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        logits = ops.cast(y_pred, "float32")  # (batch, tokens, classes)
+        targets = ops.cast(y_true, "int32")  # (batch, tokens)
+        is_read = ops.cast(targets >= 0, "float32")
+        log_probs = ops.log_softmax(logits, axis=-1)
+        losses = -ops.sum(ops.one_hot(ops.maximum(targets, 0), logits.shape[-1]) * log_probs, axis=-1)
+        return ops.sum(losses * is_read, axis=-1) / ops.maximum(ops.sum(is_read, axis=-1), 1.0)
+
+
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> WordCrossentropy:
+    """Cross-entropy over the words."""
+    return WordCrossentropy()
+
+
+def weights(aligned: Aligned, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
+    """A row counts as much as it has words."""
+    counts = np.add.reduceat(np.append(aligned.values >= 0, 0), tokens.offsets[aligned.group][:-1])
+    return np.asarray(counts, np.float32)
+
+
+def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
+    """`words` with their `tags`, `starts` and `ends`, and `entities` unless the tags are plain."""
+    labels, scheme, missing = (vocabulary[name] for name in ("labels", "scheme", "missing"))
+    return graph.answers(outputs, labels, scheme, missing, extras, texts[0])
+
+
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Entity precision, recall and F1 by seqeval, and the accuracy of tags, over the words or spans of the rows."""
+    return tagging.scored(*_compared(found, table, vocabulary), is_plain=vocabulary["scheme"] == "plain")
+
+
+def _compared(
+    found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary
+) -> tuple[list[list[str]], list[list[str]]]:
+    """True and answered tags, one for each word of the rows, or for each character where rows have spans."""
+    truth, answered = [], []
+    is_plain = vocabulary["scheme"] == "plain"
+    predicted = _predicted(found, vocabulary)
+    if "spans" in table.names():
+        for text, gold, spans in zip(table.texts("text"), _gold(table, vocabulary), predicted, strict=True):
+            truth.append(tagging.of_spans(gold, len(text)))
+            answered.append(tagging.of_spans(spans, len(text)))
+        return truth, answered
+    missing = vocabulary["labels"][vocabulary["missing"]]
+    rows = zip(table.texts("words"), table.texts("starts"), table.texts("tags"), predicted, strict=True)
+    for row, starts, tags, spans in rows:
+        places = [(start, start + len(word)) for word, start in zip(row, starts, strict=True)]
+        truth.append(tags)
+        answered.append(tagging.at_words(spans, places, missing, is_plain=is_plain))
+    return truth, answered
+
+
+def _predicted(found: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> Iterator[list[tuple[int, int, str]]]:
+    """The answered entities of each text, or for plain tags each word, as spans of characters."""
+    is_plain = vocabulary["scheme"] == "plain"
+    names = ("starts", "ends", "tags") if is_plain else ("entities.start", "entities.end", "entities.type")
+    for starts, ends, kinds in zip(*(found[name] for name in names), strict=True):
+        filled = [(int(start), int(end), kind.decode()) for start, end, kind in zip(starts, ends, kinds, strict=True)]
+        yield [span for span in filled if span[2]]
+
+
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """Those of the right answers."""
+    labels = vocabulary["labels"]
+    return list(tagging.metric_names(labels, is_plain=vocabulary["scheme"] == "plain"))
+
+
+def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+    """The rows with most wrong words."""
+    return shown.tagged(*_compared(found, table, vocabulary), table)
+
+
+TAG = Task(
+    name="tag",
+    columns=(
+        Column("text", "text", guesses=TEXT_GUESSES),
+        Column("words", "words", guesses=("words", "tokens", "token"), instead_of="text"),
+        Column("spans", "spans", guesses=("spans", "entities")),
+        Column("tags", "tags", guesses=("tags", "ner_tags", "pos_tags", "upos", "pos"), instead_of="spans"),
+    ),
+    prepare=prepare,
+    vocabulary=vocabulary,
+    targets=targets,
+    features=graph.encode,
+    head=head,
+    loss=loss,
+    weights=weights,
+    answers=answers,
+    score=score,
+    metrics=metric_names,
+    shown=worst,
+    best_by=("entity_f1", "token_accuracy"),
+)

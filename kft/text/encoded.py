@@ -1,0 +1,23 @@
+"""Texts as token features, on their way from the graph to the store."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Encoded(NamedTuple):
+    """A slice of texts as token features.
+
+    Attributes:
+        features: By name, without masks, each `(rows, tokens)` and still padded.
+        lengths: Real tokens in each row, `(rows,)`, by group. Features whose names begin alike are one group and have
+            the same lengths: all of them for one text, `encoder_` and `decoder_` for a sequence-to-sequence model.
+        texts: Which text of the slice each row is from, `(rows,)` int64, ascending. Each text has a row, or several
+            that are windows of it.
+    """
+
+    features: dict[str, np.ndarray]
+    lengths: dict[str, np.ndarray]
+    texts: np.ndarray

@@ -1,0 +1,240 @@
+"""Words, their logits and their tags, in TensorFlow graph code that predict and the export share.
+
+Inside, tags are ids of classes: one for each tag of a plain scheme, or of `O`, `B-x` and `I-x` for entities. The words
+are those of `kft.text.words`, each read off its first token in the window that shows most of both its sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from kft.text import characters, flat, layout, offsets, windows, words
+from kft.text.tokens import TEXT, trimmed
+from kft.text.words import Words
+
+OUTSIDE = "O"
+IMPOSSIBLE = -1e9
+
+
+def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Windows of the texts' tokens, and which words begin at each token. Graph code.
+
+    Neighbouring windows share a quarter of a window's tokens.
+
+    Returns:
+        The backbone's inputs, each `(windows, tokens)`; `text` `(windows,)`; `word`, the number in its text of the first
+        word that is read off the token, -1 where none is, and `num_words`, how many are, `(windows, tokens)` int32.
+    """
+    strings = characters.valid(texts[0])
+    found = words.find(strings)
+    tokens = offsets.tokenize(preprocessor.tokenizer, strings)
+    length = preprocessor.sequence_length
+    cut = windows.cut(layout.of(preprocessor), tokens.ids, length, stride=length // 4)
+    num_words, first_word = _words_of_tokens(found, tokens)
+    token_begins = flat.begins(flat.lengths(tokens.ids))
+    token = tf.gather(token_begins, cut.rows)[:, tf.newaxis] + cut.token_index
+    is_read = cut.has_most_context & (cut.token_index >= 0)
+    token = tf.where(is_read, token, tf.size(num_words) - 1)  # the last stands for no token
+    features = {**cut.features, "word": tf.gather(first_word, token), "num_words": tf.gather(num_words, token)}
+    return {**trimmed(features), TEXT: cut.rows}
+
+
+def _words_of_tokens(found: Words, tokens: offsets.Tokens) -> tuple[tf.Tensor, tf.Tensor]:
+    """How many words begin at each token of all texts, and the number of the first: `(tokens + 1,)`, none at the last."""
+    first = offsets.first_tokens(found, tokens)
+    token_begins = flat.begins(flat.lengths(tokens.ids))
+    rows = flat.rows(first)
+    numbers = tf.range(tf.size(rows)) - tf.gather(flat.begins(flat.lengths(first)), rows)
+    total = tf.size(tokens.ids.flat_values)
+    token = tf.where(first.flat_values >= 0, first.flat_values + tf.gather(token_begins, rows), total)
+    num_words = tf.math.unsorted_segment_sum(tf.ones_like(token), token, total + 1)
+    num_words = tf.where(tf.range(total + 1) < total, num_words, 0)
+    first_word = tf.math.unsorted_segment_min(numbers, token, total + 1)
+    return num_words, tf.where(num_words > 0, first_word, -1)
+
+
+def word_logits(logits: tf.Tensor, extras: Mapping[str, tf.Tensor], found: Words, missing: int) -> tf.RaggedTensor:
+    """The logits of each word, ragged `(batch, words, classes)` by its first two dimensions.
+
+    Args:
+        logits: `(windows, tokens, classes)` float.
+        extras: What `encode` gives beside the backbone's inputs.
+        found: The words of the texts.
+        missing: The class of words that no token stands for.
+    """
+    num_words = tf.convert_to_tensor(extras["num_words"])
+    at = tf.cast(tf.where(num_words > 0), tf.int32)  # (read tokens, 2)
+    counts = tf.gather_nd(num_words, at)
+    token = flat.owners(counts)  # of each word read
+    within = tf.range(tf.size(token)) - tf.gather(flat.begins(counts), token)
+    text = tf.gather(tf.cast(extras[TEXT], tf.int32), at[:, 0])
+    begins = tf.gather(flat.begins(flat.lengths(found.starts)), text)
+    word = tf.gather(begins + tf.gather_nd(tf.convert_to_tensor(extras["word"]), at), token) + within
+    values = tf.gather(tf.gather_nd(tf.cast(logits, tf.float32), at), token)
+    total = tf.size(found.starts.flat_values)
+    summed = tf.math.unsorted_segment_sum(values, word, total)
+    is_read = tf.math.unsorted_segment_sum(tf.ones_like(word), word, total) > 0
+    default = tf.one_hot(missing, tf.shape(logits)[-1], on_value=0.0, off_value=-20.0)
+    return found.starts.with_flat_values(tf.where(is_read[:, tf.newaxis], summed, default))
+
+
+def viterbi(logits: tf.Tensor, lengths: tf.Tensor, allowed: tf.Tensor, allowed_first: tf.Tensor) -> tf.Tensor:
+    """The likeliest sequence of classes in which every step is allowed.
+
+    Args:
+        logits: `(batch, words, classes)` float32.
+        lengths: Words in each text, `(batch,)` int32.
+        allowed: Whether a class may follow another, `(classes, classes)` bool.
+        allowed_first: Whether a class may come first, `(classes,)` bool.
+
+    Returns:
+        `(batch, words)` int32; 0 after the last word.
+
+    Reference:
+        Viterbi, 1967, https://doi.org/10.1109/TIT.1967.1054010
+    """
+    scores = tf.nn.log_softmax(logits, axis=-1)
+    batch, num_words, classes = tf.shape(scores)[0], tf.shape(scores)[1], tf.shape(scores)[2]
+    step_cost = tf.where(allowed, 0.0, IMPOSSIBLE)  # from, to
+    best = tf.where(allowed_first, scores[:, 0], IMPOSSIBLE)
+    pointers = tf.TensorArray(tf.int32, num_words, element_shape=(None, None))
+    pointers = pointers.write(0, tf.zeros((batch, classes), tf.int32))
+
+    def forward(word: tf.Tensor, best: tf.Tensor, pointers: tf.TensorArray) -> tuple[Any, ...]:
+        through = best[:, :, tf.newaxis] + step_cost  # (batch, from, to)
+        origin = tf.argmax(through, axis=1, output_type=tf.int32)
+        is_word = (word < lengths)[:, tf.newaxis]
+        stay = tf.tile(tf.range(classes)[tf.newaxis], [batch, 1])
+        best = tf.where(is_word, tf.reduce_max(through, axis=1) + scores[:, word], best)
+        return word + 1, best, pointers.write(word, tf.where(is_word, origin, stay))
+
+    _, best, pointers = tf.while_loop(
+        lambda word, *_: word < num_words,
+        forward,
+        (1, best, pointers),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape(None)),
+    )
+    back = pointers.stack()  # (words, batch, classes)
+    chosen = tf.TensorArray(tf.int32, num_words, element_shape=(None,))
+
+    def backward(word: tf.Tensor, current: tf.Tensor, chosen: tf.TensorArray) -> tuple[Any, ...]:
+        chosen = chosen.write(word, current)
+        return word - 1, tf.gather(back[word], current, batch_dims=1), chosen
+
+    last = tf.argmax(best, axis=-1, output_type=tf.int32)
+    *_, chosen = tf.while_loop(
+        lambda word, *_: word >= 0,
+        backward,
+        (num_words - 1, last, chosen),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape(None)),
+    )
+    return tf.where(tf.sequence_mask(lengths, num_words), tf.transpose(chosen.stack()), 0)
+
+
+def answers(
+    logits: tf.Tensor, classes: Sequence[str], scheme: str, missing: int, extras: Mapping[str, Any], text: Any
+) -> dict[str, tf.Tensor]:
+    """The words of each text, their tags, and the entities they make.
+
+    Args:
+        logits: `(windows, tokens, classes)` float.
+        classes: Their names; for entities `O`, then `B-x` and `I-x` for each type.
+        scheme: `"bio"`, `"bioes"` or `"plain"`: how the tags are written.
+        missing: The class of words that no token stands for.
+        extras: What `encode` gives beside the backbone's inputs.
+        text: `(batch,)` strings.
+
+    Returns:
+        `words`, `tags` `(batch, words)` strings, filled up with empty ones, `starts` and `ends` `(batch, words)` int32 in
+        characters, and for entities `entities.type` and `.text` `(batch, entities)` strings, `.start` and `.end` int32,
+        and `.score` float32, the mean probability of its words' classes.
+    """
+    strings = characters.valid(tf.convert_to_tensor(text))
+    found = words.find(strings)
+    by_word = word_logits(logits, extras, found, missing)
+    num_words = flat.lengths(found.starts)
+    width = tf.maximum(tf.reduce_max(tf.concat([num_words, [0]], axis=0)), 1)
+    dense = by_word.to_tensor(0.0, shape=(None, None, len(classes)))
+    dense = tf.pad(dense, [[0, 0], [0, width - tf.shape(dense)[1]], [0, 0]])
+    is_plain = scheme == "plain"
+    ids = tf.argmax(dense, axis=-1, output_type=tf.int32) if is_plain else _decoded(dense, num_words, classes)
+    is_word = tf.sequence_mask(num_words, width)
+
+    def filled(ragged: tf.RaggedTensor, fill: Any) -> tf.Tensor:
+        values = ragged.to_tensor(fill)
+        return tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]], constant_values=fill)
+
+    starts, ends = filled(found.starts, 0), filled(found.ends, 0)
+    answer = {"words": filled(found.texts, ""), "starts": starts, "ends": ends}
+    if is_plain:
+        names = tf.gather(tf.constant(list(classes)), ids)
+        return {**answer, "tags": tf.where(is_word, names, "")}
+    probability = tf.gather(tf.nn.softmax(dense, axis=-1), ids, batch_dims=2)
+    return {
+        **answer,
+        "tags": tf.where(is_word, _written(ids, is_word, classes, scheme), ""),
+        **_entities(strings, ids, probability, starts, ends, is_word, classes),
+    }
+
+
+def _decoded(logits: tf.Tensor, lengths: tf.Tensor, classes: Sequence[str]) -> tf.Tensor:
+    """Class ids in which no `I-x` stands but after `B-x` or `I-x`."""
+    allowed = [[not to.startswith("I-") or before[2:] == to[2:] for to in classes] for before in classes]
+    allowed_first = [not name.startswith("I-") for name in classes]
+    return viterbi(logits, lengths, tf.constant(allowed), tf.constant(allowed_first))
+
+
+def _continues(ids: tf.Tensor, is_word: tf.Tensor, classes: Sequence[str]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Whether each word is inside an entity that began before it, and whether the next word is."""
+    is_inside = tf.gather(tf.constant([name.startswith("I-") for name in classes]), ids) & is_word
+    return is_inside, tf.pad(is_inside[:, 1:], [[0, 0], [0, 1]])
+
+
+def _written(ids: tf.Tensor, is_word: tf.Tensor, classes: Sequence[str], scheme: str) -> tf.Tensor:
+    """The names of the tags in the user's scheme."""
+    names = tf.gather(tf.constant(list(classes)), ids)
+    if scheme == "bio":
+        return names
+    _, goes_on = _continues(ids, is_word, classes)
+    last = {OUTSIDE: OUTSIDE} | {name: ("S-" if name[0] == "B" else "E-") + name[2:] for name in classes[1:]}
+    return tf.where(goes_on, names, tf.gather(tf.constant([last[name] for name in classes]), ids))
+
+
+def _entities(
+    strings: tf.Tensor,
+    ids: tf.Tensor,
+    probability: tf.Tensor,
+    starts: tf.Tensor,
+    ends: tf.Tensor,
+    is_word: tf.Tensor,
+    classes: Sequence[str],
+) -> dict[str, tf.Tensor]:
+    is_first = tf.gather(tf.constant([name.startswith("B-") for name in classes]), ids) & is_word
+    is_inside, goes_on = _continues(ids, is_word, classes)
+    is_part = is_first | is_inside
+    # Entities are numbered through all texts; each gathers its words.
+    first = tf.where(is_first)  # (entities, 2)
+    number = tf.reshape(tf.cumsum(tf.reshape(tf.cast(is_first, tf.int32), [-1])), tf.shape(ids)) - 1
+    parts = tf.boolean_mask(number, is_part)
+    total = tf.shape(first)[0]
+    summed = tf.math.unsorted_segment_sum(tf.boolean_mask(probability, is_part), parts, total)
+    count = tf.math.unsorted_segment_sum(tf.ones_like(parts), parts, total)
+    start = tf.gather_nd(starts, first)
+    end = tf.boolean_mask(ends, is_part & ~goes_on)
+    rows = tf.cast(first[:, 0], tf.int32)
+    text = tf.strings.substr(tf.gather(strings, rows), start, end - start, unit="UTF8_CHAR")
+    kinds = tf.gather(tf.constant([name[2:] or name for name in classes]), tf.gather_nd(ids, first))
+
+    def by_text(values: tf.Tensor, fill: Any) -> tf.Tensor:
+        return tf.RaggedTensor.from_value_rowids(values, rows, tf.size(strings, tf.int32)).to_tensor(fill)
+
+    return {
+        "entities.type": by_text(kinds, ""),
+        "entities.text": by_text(text, ""),
+        "entities.start": by_text(start, 0),
+        "entities.end": by_text(end, 0),
+        "entities.score": by_text(summed / tf.cast(tf.maximum(count, 1), tf.float32), 0.0),
+    }
