@@ -15,6 +15,8 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that tokenizers use)
 from keras import saving
 
+from kft.text import characters
+
 MASK = "padding_mask"
 
 
@@ -30,7 +32,7 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
         Features by the backbone's input names, each `(batch, tokens)`. A backbone without a padding mask (FNet) sees
         its padding, so its rows keep the full `sequence_length`.
     """
-    texts = tuple(tf.strings.regex_replace(text, "\\x00", "") for text in texts)
+    texts = tuple(characters.without_nul(text) for text in texts)
     features = pack(preprocessor, texts)
     mask = next((value for name, value in features.items() if name.endswith(MASK)), None)
     if mask is None:
