@@ -45,7 +45,7 @@ class Recipe(pydantic.BaseModel):
     )
     task: str = Field(
         "auto",
-        description="What is learnt: classify, multilabel, ordinal, regress, tag, answer; auto reads it off the columns.",
+        description="What is learnt: classify, multilabel, ordinal, regress, tag, answer; auto: by the columns.",
     )
     preset: str = Field(
         "minilm",
@@ -62,9 +62,7 @@ class Recipe(pydantic.BaseModel):
     spans: str | None = Field(None, description="Column with lists of {start, end, label} in the text (tag).")
     question: str | None = Field(None, description="Column with the question (answer).")
     context: str | None = Field(None, description="Column with the text that is asked about (answer).")
-    answers: str | None = Field(
-        None, description="Column with the gold answers: texts, or {text, answer_start} (answer)."
-    )
+    answers: str | None = Field(None, description="Column with gold answers: texts, or {text, answer_start} (answer).")
     allow_leaks: bool = Field(False, description="Go on though rows of train stand in test too.")
 
     # -- the model and what of it trains -------------------------------------------------------------------------

@@ -45,7 +45,8 @@ def find(name: str) -> Task:
 def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
     """Reads the task off the columns: questions, words with tags, spans of a text, or else a label.
 
-    Fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot be told from classes, so `ordinal` has to be asked for.
+    Fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot be told from
+    classes, so `ordinal` has to be asked for.
 
     Returns:
         The task and a sentence that says what was decided and why.

@@ -42,7 +42,9 @@ def prepare(table: Table) -> Table:
     Words stand with a space between them; two ideographs touch, as they do in a text.
     """
     if "words" not in table.names():
-        return checks.check_spans(table) or table if "spans" in table.names() else table
+        if "spans" in table.names():
+            checks.check_spans(table)
+        return table
     if "tags" in table.names():
         checks.check_tags(table)
         table = table.with_notes(*checks.odd_sequences(table))
@@ -110,8 +112,8 @@ def _check_known(table: Table, vocabulary: Vocabulary) -> None:
                     continue
             if name not in known:
                 raise DataError(
-                    f"{table.where(index)}: the tag {name!r} is unknown in the training data.{did_you_mean(name, known)} "
-                    f"Expected one of: {', '.join(known)}."
+                    f"{table.where(index)}: the tag {name!r} is unknown in the training data."
+                    f"{did_you_mean(name, known)} Expected one of: {', '.join(known)}."
                 )
 
 
@@ -148,24 +150,9 @@ def _word_tags(
     table: Table, found: Iterator[tuple[list[int], list[int]]], vocabulary: Vocabulary
 ) -> Iterator[list[str]]:
     """The true class of each word that the graph finds, text by text."""
-    is_plain = vocabulary["scheme"] == "plain"
+    is_plain, missing = vocabulary["scheme"] == "plain", vocabulary["labels"][vocabulary["missing"]]
     for spans, (starts, ends) in zip(_gold(table, vocabulary), found, strict=True):
-        number, tags = 0, []
-        for start, end in zip(starts, ends, strict=True):
-            while number < len(spans) and spans[number][1] <= start:
-                number += 1
-            inside = number < len(spans) and spans[number][0] < end
-            if not inside:
-                tags.append(vocabulary["labels"][vocabulary["missing"]] if is_plain else OUTSIDE)
-                continue
-            first, _, name = spans[number]
-            if is_plain:
-                tags.append(name)
-            else:
-                is_first = not tags or first >= start or tags[-1] == OUTSIDE or previous != number
-                tags.append(("B-" if is_first else "I-") + name)
-            previous = number
-        yield tags
+        yield tagging.at_words(spans, list(zip(starts, ends, strict=True)), missing, is_plain=is_plain)
 
 
 def _gold(table: Table, vocabulary: Vocabulary) -> Iterator[list[tuple[int, int, str]]]:

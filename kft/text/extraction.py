@@ -26,8 +26,8 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
         texts: Questions and contexts, `(batch,)` strings each.
 
     Returns:
-        The backbone's inputs, each `(windows, tokens)`; `text` `(windows,)`; `start` and `end` `(windows, tokens)` int32,
-        the characters of the context that the token stands for, -1 for all other tokens.
+        The backbone's inputs, each `(windows, tokens)`; `text` `(windows,)`; `start` and `end`, the characters of the
+        context that the token stands for, -1 for all other tokens, `(windows, tokens)` int32.
     """
     question, context = (characters.valid(text) for text in texts)
     length = preprocessor.sequence_length
@@ -48,8 +48,8 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
 def answers(logits: tf.Tensor, threshold: float, extras: Mapping[str, Any], context: Any) -> dict[str, tf.Tensor]:
     """The best spans of each context over all its windows.
 
-    A span's score is the sum of its start's and its end's logit; having no answer scores as the first token does, in the
-    window where it scores least (Devlin et al., 2019, sec. 4.3). Probabilities are over the best spans and no answer.
+    A span's score is the sum of its start's and its end's logit; having no answer scores as the first token does, in
+    the window where it scores least (Devlin et al., 2019, sec. 4.3). Probabilities are over the best spans and none.
 
     Args:
         logits: `(windows, tokens, 2)` float, of being the first and the last token of the answer.
@@ -58,10 +58,10 @@ def answers(logits: tf.Tensor, threshold: float, extras: Mapping[str, Any], cont
         context: `(batch,)` strings.
 
     Returns:
-        `answer` `(batch,)` string, empty for none; `start` and `end` `(batch,)` int32, its characters in the context, -1
-        for none; `score` `(batch,)` float32, its probability; `no_answer` `(batch,)` float32, that of none; and the best
-        spans, whatever the threshold: `nbest.answer` `(batch, 5)` strings, filled up with empty ones, `nbest.start`,
-        `.end` and `.score`.
+        `answer` `(batch,)` string, empty for none; `start` and `end` `(batch,)` int32, its characters in the context,
+        -1 for none; `score` `(batch,)` float32, its probability; `no_answer` `(batch,)` float32, that of none; and the
+        best spans, whatever the threshold: `nbest.answer` `(batch, 5)` strings, filled up with empty ones,
+        `nbest.start`, `.end` and `.score`.
     """
     strings = characters.valid(tf.convert_to_tensor(context))
     logits = tf.cast(logits, tf.float32)

@@ -25,8 +25,9 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
     Neighbouring windows share a quarter of a window's tokens.
 
     Returns:
-        The backbone's inputs, each `(windows, tokens)`; `text` `(windows,)`; `word`, the number in its text of the first
-        word that is read off the token, -1 where none is, and `num_words`, how many are, `(windows, tokens)` int32.
+        The backbone's inputs, each `(windows, tokens)`; `text` `(windows,)`; `word`, the number in its text of the
+        first word that is read off the token, -1 where none is, and `num_words`, how many are, `(windows, tokens)`
+        int32.
     """
     strings = characters.valid(texts[0])
     found = words.find(strings)
@@ -43,7 +44,7 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
 
 
 def _words_of_tokens(found: Words, tokens: offsets.Tokens) -> tuple[tf.Tensor, tf.Tensor]:
-    """How many words begin at each token of all texts, and the number of the first: `(tokens + 1,)`, none at the last."""
+    """How many words begin at each token of all texts, and the first: `(tokens + 1,)`, none at the last."""
     first = offsets.first_tokens(found, tokens)
     token_begins = flat.begins(flat.lengths(tokens.ids))
     rows = flat.rows(first)
@@ -148,8 +149,8 @@ def answers(
         text: `(batch,)` strings.
 
     Returns:
-        `words`, `tags` `(batch, words)` strings, filled up with empty ones, `starts` and `ends` `(batch, words)` int32 in
-        characters, and for entities `entities.type` and `.text` `(batch, entities)` strings, `.start` and `.end` int32,
+        `words`, `tags` `(batch, words)` strings, filled up with empty ones, `starts` and `ends` `(batch, words)` int32
+        in characters, and for entities `entities.type` and `.text` `(batch, entities)` strings, `.start` and `.end` int32,
         and `.score` float32, the mean probability of its words' classes.
     """
     strings = characters.valid(tf.convert_to_tensor(text))

@@ -1,0 +1,133 @@
+"""Byte-level BPE tokens with byte offsets, in TensorFlow graph code.
+
+The tokenizer gives ids alone, and each id stands for a known number of bytes. So the tokens of a text lie one after the
+other along its pieces (words with their spaces), which are found here as KerasHub finds them: a piece that it drops, or
+takes for a special token, is thereby known too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_text
+from keras_hub.src.tokenizers.byte_pair_tokenizer import (
+    SPECIAL_WHITESPACES,
+    SPLIT_PATTERN_1,
+    SPLIT_PATTERN_2,
+    create_alts_for_unsplittable_tokens,
+)
+
+from kft.text import flat
+
+# KerasHub's tokenizer puts this digit before a space to end a piece there, and drops it later, the text's own as well.
+_MARKER = "\u096c"
+_MARKED_SPACE = rf"( )([^\s{SPECIAL_WHITESPACES}])"
+
+
+class _Pieces(NamedTuple):
+    """Pieces of all texts, one after the other: `(pieces,)` each.
+
+    Attributes:
+        strings: What the tokenizer merges.
+        rows: Which text each is from.
+        starts: Its first byte among those of all marked texts.
+        lengths: How many bytes of the marked text it stands for.
+        is_stand_in: Whether it is a short name of a special token.
+    """
+
+    strings: tf.Tensor
+    rows: tf.Tensor
+    starts: tf.Tensor
+    lengths: tf.Tensor
+    is_stand_in: tf.Tensor
+
+
+def spans(tokenizer: Any, ids: tf.RaggedTensor, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """The bytes of the text that each token stands for. Graph code.
+
+    Args:
+        tokenizer: A KerasHub `BytePairTokenizer`.
+        ids: What its graph path gives for the texts, ragged `(batch, tokens)`.
+        texts: `(batch,)` strings of valid UTF-8 without NUL.
+
+    Returns:
+        Starts and ends, ragged `(batch, tokens)` int32. They cut a character where tokens do.
+    """
+    read = tf.strings.join([" ", texts]) if tokenizer.add_prefix_space else texts
+    marked, read_byte = _mark(read)
+    pieces = _split(tokenizer, marked)
+    num_bytes = tf.strings.length(pieces.strings)
+    # For each byte that the tokenizer merges, in the order of the pieces: the marked bytes that it stands for.
+    piece = flat.owners(num_bytes)
+    within = tf.range(tf.size(piece)) - tf.gather(flat.begins(num_bytes), piece)
+    is_verbatim = tf.gather(num_bytes == pieces.lengths, piece)
+    first = tf.gather(pieces.starts, piece) + tf.where(is_verbatim, within, 0)
+    last = tf.where(is_verbatim, first, first + tf.gather(pieces.lengths, piece) - 1)
+
+    rows = flat.rows(ids)
+    lengths = _num_bytes(tokenizer, ids.flat_values)
+    text_num_bytes = tf.math.unsorted_segment_sum(num_bytes, pieces.rows, tf.size(texts))
+    text_ends = tf.cumsum(text_num_bytes)
+    tokens_before = flat.begins(tf.math.unsorted_segment_sum(lengths, rows, tf.size(texts)))
+    # Both sums grow alike; a text does not pass its drift on to the next should they ever not.
+    ends = tf.cumsum(lengths) + tf.gather(text_ends - text_num_bytes - tokens_before, rows)
+    limit = tf.gather(text_ends, rows) - 1
+    starts, ends = tf.minimum(ends - lengths, limit), tf.minimum(ends - 1, limit)
+
+    text_begins = tf.gather(flat.begins(tf.strings.length(read)), rows)
+    text_begins += 1 if tokenizer.add_prefix_space else 0
+    starts = tf.gather(read_byte, tf.gather(first, starts)) - text_begins
+    ends = tf.gather(read_byte, tf.gather(last, ends)) + 1 - text_begins
+    return ids.with_flat_values(tf.maximum(starts, 0)), ids.with_flat_values(ends)
+
+
+def _mark(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The texts with KerasHub's markers, and for each of their bytes the byte of the text it belongs to, flat."""
+    marked = tf.strings.regex_replace(texts, _MARKED_SPACE, rf"{_MARKER}\1\2")
+    # The same places, found by another byte in them: no offset moves.
+    other = tf.strings.regex_replace(texts, _MARKED_SPACE, r"_\2")
+    data, other_data = (tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8) for strings in (texts, other))
+    widths = tf.where(data == other_data, 1, 1 + len(_MARKER.encode()))
+    return marked, flat.owners(widths)
+
+
+def _split(tokenizer: Any, marked: tf.Tensor) -> _Pieces:
+    """The pieces that the tokenizer merges by themselves: KerasHub's `split_strings_for_bpe` with offsets."""
+    lengths = tf.strings.length(marked)
+    starts = flat.begins(lengths)
+    pieces = _Pieces(marked, tf.range(tf.size(marked)), starts, lengths, tf.zeros_like(lengths, dtype=tf.bool))
+    special_tokens = tokenizer.unsplittable_tokens or []
+    # Letters that no later split cuts stand in for special tokens.
+    stand_ins = create_alts_for_unsplittable_tokens(special_tokens)
+    for token, stand_in in zip(special_tokens, stand_ins, strict=True):
+        pieces = _cut(pieces, re.escape(token))
+        strings = tf.strings.regex_replace(pieces.strings, re.escape(token), stand_in)
+        pieces = pieces._replace(strings=strings, is_stand_in=pieces.is_stand_in | (strings != pieces.strings))
+    pieces = _cut(_cut(pieces, SPLIT_PATTERN_1), SPLIT_PATTERN_2)
+    for token, stand_in in zip(special_tokens, stand_ins, strict=True):
+        pieces = pieces._replace(strings=tf.strings.regex_replace(pieces.strings, re.escape(stand_in), token))
+    kept = pieces.strings != _MARKER
+    return _Pieces(*(tf.boolean_mask(values, kept) for values in pieces))
+
+
+def _cut(pieces: _Pieces, pattern: str) -> _Pieces:
+    """The pieces cut around each match of a pattern, which becomes a piece itself."""
+    strings, starts, ends = tensorflow_text.regex_split_with_offsets(pieces.strings, pattern, pattern)
+    owner = flat.rows(strings)
+    rows, begins, lengths, is_stand_in = (tf.gather(values, owner) for values in pieces[1:])
+    starts, ends = tf.cast(starts.flat_values, tf.int32), tf.cast(ends.flat_values, tf.int32)
+    starts, lengths = tf.where(is_stand_in, 0, starts), tf.where(is_stand_in, lengths, ends - starts)
+    return _Pieces(strings.flat_values, rows, begins + starts, lengths, is_stand_in)
+
+
+def _num_bytes(tokenizer: Any, ids: tf.Tensor) -> tf.Tensor:
+    """How many bytes each id stands for: one a character in the byte alphabet, but special tokens are plain text."""
+    names = tokenizer.id_to_token_map.lookup(ids)
+    num_bytes = tf.strings.length(names, unit="UTF8_CHAR")
+    for token in tokenizer.unsplittable_tokens or []:
+        if not token.isascii():
+            num_bytes = tf.where(names == token, len(token.encode()), num_bytes)
+    # An id of -1 is a byte that is not in the vocabulary.
+    return tf.maximum(num_bytes, 1)

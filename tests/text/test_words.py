@@ -1,0 +1,105 @@
+import itertools
+import unicodedata
+
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kft.text import words
+
+in_graph = tf.function(words.find, input_signature=[tf.TensorSpec([None], tf.string)])
+ways = pytest.mark.parametrize("find", [words.find, in_graph], ids=["eager", "graph"])
+
+# What has broken tokenizers before, put together in every order.
+PIECES = [*"aZ9é़६中文ラーｱﾞ한가.,'#_$", *" \n\t\r\x0b\x1c\x85\u00a0\u3000\u200b\ufeff\0\x01\x7f\u200d\u200c\u00ad\ufe0f"]
+PIECES += [
+    "e\u0301",
+    "\u0301",
+    "👩\u200d👧",
+    "👍🏽",
+    "🇩🇪",
+    "🇫",
+    "❤️\u200d🔥",
+    "1\ufe0f\u20e3",
+    "हिन्दी",
+    "عربي",
+    "𝒳",
+    "\U000e0067",
+]
+texts = st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=8), max_size=6)
+
+
+def found(find, *texts):
+    """The words of each text with their spans, as Python has them."""
+    lists = [part.to_list() for part in find(tf.constant([*texts], tf.string))]
+    return [
+        [(word.decode(), start, end) for word, start, end in zip(*row, strict=True)] for row in zip(*lists, strict=True)
+    ]
+
+
+def is_space(character):
+    return character.isspace() or character in "\u200b\ufeff"
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts)
+def test_words_are_spans_that_cover_what_is_no_space(batch):
+    for text, row in zip(batch, found(in_graph, *batch), strict=True):
+        assert [text[start:end] for _, start, end in row] == [word for word, _, _ in row]
+        covered = [i for _, start, end in row for i in range(start, end)]
+        assert covered == [i for i, character in enumerate(text) if not is_space(character)]
+        assert all(start < end for _, start, end in row)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts)
+def test_no_word_begins_inside_a_character(batch):
+    for text, row in zip(batch, found(in_graph, *batch), strict=True):
+        for _, start, _ in row:
+            if unicodedata.category(text[start]) in ("Mn", "Mc", "Me", "Cf"):
+                assert start == 0 or is_space(text[start - 1])
+
+
+@ways
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, wörld!", ["Hello", ",", "wörld", "!"]),
+        ("don't\u00a0stop\r\n\tnow", ["don", "'", "t", "stop", "now"]),
+        ("3.14 €5 a_b", ["3", ".", "14", "€", "5", "a", "_", "b"]),
+        ("我爱abc北京。", ["我", "爱", "abc", "北", "京", "。"]),
+        ("ラーメン\u3000を", ["ラ", "ー", "メ", "ン", "を"]),
+        ("ｶﾞ〇", ["ｶﾞ", "〇"]),
+        ("한국어는 좋다", ["한국어는", "좋다"]),
+        ("مرحبا، نص می\u200cخواهم", ["مرحبا", "،", "نص", "می\u200cخواهم"]),
+        ("हिन्दी १६६।", ["हिन्दी", "१६६", "।"]),
+        ("cafe\u0301 naïve", ["cafe\u0301", "naïve"]),
+        ("👩\u200d👩\u200d👧👍🏽!", ["👩\u200d👩\u200d👧", "👍🏽", "!"]),
+        ("🇩🇪🇫🇷🇬", ["🇩🇪", "🇫🇷", "🇬"]),
+        ("❤️\u200d🔥1\ufe0f\u20e3", ["❤️\u200d🔥", "1\ufe0f\u20e3"]),
+        ("🏴\U000e0067\U000e0062\U000e007f.", ["🏴\U000e0067\U000e0062\U000e007f", "."]),
+        ("\0a\0b\x01", ["\0", "a", "\0", "b", "\x01"]),
+        (" \u0301 a", ["\u0301", "a"]),
+        ("\ufeffa\u200bb", ["a", "b"]),
+        (" \n\t ", []),
+        ("", []),
+        ("x" * 5000, ["x" * 5000]),
+        ("é中" * 2500, [*itertools.chain(*[["é", "中"]] * 2500)]),
+    ],
+)
+def test_words_of_many_scripts(find, text, expected):
+    [row] = found(find, text)
+    assert [word for word, _, _ in row] == expected
+
+
+@ways
+def test_bytes_that_are_no_text_count_as_python_has_them(find):
+    broken = [b"a\xff b", b"\xe4\xb8 x", b"\xed\xa0\x80y", b"\xf0\x9f\x98"]
+    for raw, row in zip(broken, found(find, *broken), strict=True):
+        assert [raw.decode(errors="replace")[start:end] for _, start, end in row] == [word for word, _, _ in row]
+
+
+@ways
+def test_no_texts(find):
+    assert found(find) == []
