@@ -256,9 +256,11 @@ TAG = Task(
     name="tag",
     columns=(
         Column("text", "text", guesses=TEXT_GUESSES),
-        Column("words", "words", guesses=("words", "tokens", "token"), instead_of="text"),
+        Column("words", "words", required=False, guesses=("words", "tokens", "token"), instead_of="text"),
         Column("spans", "spans", guesses=("spans", "entities")),
-        Column("tags", "tags", guesses=("tags", "ner_tags", "pos_tags", "upos", "pos"), instead_of="spans"),
+        Column(
+            "tags", "tags", required=False, guesses=("tags", "ner_tags", "pos_tags", "upos", "pos"), instead_of="spans"
+        ),
     ),
     prepare=prepare,
     vocabulary=vocabulary,

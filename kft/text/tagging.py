@@ -150,8 +150,8 @@ def answers(
 
     Returns:
         `words`, `tags` `(batch, words)` strings, filled up with empty ones, `starts` and `ends` `(batch, words)` int32
-        in characters, and for entities `entities.type` and `.text` `(batch, entities)` strings, `.start` and `.end` int32,
-        and `.score` float32, the mean probability of its words' classes.
+        in characters, and for entities `entities.type` and `.text` `(batch, entities)` strings, `.start` and `.end`
+        int32, and `.score` float32, the mean probability of its words' classes.
     """
     strings = characters.valid(tf.convert_to_tensor(text))
     found = words.find(strings)

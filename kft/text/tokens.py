@@ -34,15 +34,11 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
         Features by the backbone's input names, each `(batch, tokens)`. A backbone without a padding mask (FNet) sees
         its padding, so its rows keep the full `sequence_length`.
     """
-
-    """Features `(rows, tokens)` cut to their longest row, where there is a mask that tells it."""
-    features = pack(preprocessor, texts)
-    return trimmed(pack(preprocessor, texts))
-    texts = tuple(characters.without_nul(text) for text in texts)
-    texts = tuple(tf.strings.regex_replace(text, "\\x00", "") for text in texts)
+    return trimmed(pack(preprocessor, tuple(characters.without_nul(text) for text in texts)))
 
 
 def trimmed(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Features `(rows, tokens)` cut to their longest row, where there is a mask that tells it."""
     mask = next((value for name, value in features.items() if name.endswith(MASK)), None)
     if mask is None:
         return features
