@@ -14,15 +14,22 @@ class Column:
 
     Attributes:
         name: What kft calls it, whatever the table does.
-        kind: `text`, `label` (a class), `labels` (any number of them) or `number`.
+        kind: What its cells hold. Inputs are `text`, `words` (a list of them) and `choices` (a list of texts); targets
+            are `label` (a class), `labels` (any number of them), `number`, `tags` (one for each word), `spans`
+            (labelled parts of a text) and `answers` (parts of a context).
         required: Whether the task cannot do without it.
         guesses: Names to look for when the user gives none; case does not matter.
     """
 
     name: str
-    kind: Literal["text", "label", "labels", "number"]
+    kind: Literal["text", "words", "choices", "label", "labels", "number", "tags", "spans", "answers"]
     required: bool = True
     guesses: tuple[str, ...] = ()
+
+    @property
+    def is_input(self) -> bool:
+        """Whether the network reads it; else it is a target, which rows to predict lack."""
+        return self.kind in ("text", "words", "choices")
 
 
 def choose(
@@ -38,7 +45,7 @@ def choose(
         table: The rows as read.
         wanted: The columns of the task.
         given: The user's choice for each canonical name; absent or None where there is none.
-        label_required: Whether labels and numbers, the targets, must be there. False for prediction.
+        label_required: Whether the targets must be there. False for prediction.
 
     Returns:
         The table's column name for each canonical name; without columns that are optional and absent.
@@ -57,7 +64,7 @@ def choose(
             guess = _guess(table, column, set(chosen.values()))
             if guess is not None:
                 chosen[column.name] = guess
-            elif column.required and (label_required or column.kind == "text"):
+            elif column.required and (label_required or column.is_input):
                 raise _not_found(table, column)
     return {column.name: chosen[column.name] for column in wanted if column.name in chosen}
 
