@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Literal
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from kft.data.nested import ANSWERS, made_anew, shown
@@ -170,9 +170,8 @@ def odd_sequences(table: Table, tags: str = "tags") -> list[str]:
     Returns:
         One note with the first place and their number; none where there are none, or the tags are `plain`.
     """
-    column = table.rows[tags]
-    names = pa.chunked_array([pc.list_flatten(part) for part in column.chunks], pa.large_string())
-    known = {tag: chunk(tag) for tag in pc.unique(names).to_pylist()}
+    names = (pc.unique(pc.list_flatten(part)).to_pylist() for part in table.rows[tags].chunks)
+    known = {tag: chunk(tag) for tag in chain.from_iterable(names)}
     if scheme(known) == "plain":
         return []
     count, first = 0, ""
