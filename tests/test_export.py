@@ -143,7 +143,7 @@ def test_the_gate_refuses_another_answer(exported):
     run, version = exported["urgency"]
     texts = ["the lamp is late today", "my refund was lost"]
     answers = [answer["value"] for answer in run.predict(texts)]
-    probe = {"texts": [[text] for text in texts], "answers": {"value": answers}}
+    probe = {"inputs": ["text"], "texts": [[text] for text in texts], "answers": {"value": answers}}
     assert gates.check(version, probe) <= gates.TOLERANCE
     probe["answers"]["value"] = [answers[0], answers[1] + 0.01]
     with pytest.raises(AssertionError, match="value differs by .* from predict"):
@@ -159,7 +159,7 @@ def test_the_gate_refuses_a_graph_that_calls_python(tmp_path):
 
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": call})
     with pytest.raises(AssertionError, match="the graph holds .*PyFunc.*, which TensorFlow Serving does not run"):
-        gates.check(tmp_path, {"texts": [["a"]], "answers": {"value": [0.0]}})
+        gates.check(tmp_path, {"inputs": ["text"], "texts": [["a"]], "answers": {"value": [0.0]}})
 
 
 def test_a_failed_export_leaves_nothing(topic_run, tmp_path):

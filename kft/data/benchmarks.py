@@ -1,4 +1,4 @@
-"""The benchmarks that kft knows by name. Adding one is an entry of `BENCHMARKS`."""
+"""The benchmarks that kft knows by name. Adding one is an entry of `BENCHMARKS`, or of `STRUCTURED`."""
 
 import re
 from functools import partial
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from kft.data import layouts
-from kft.data.layouts import Benchmark, File, Hub
+from kft.data.layouts import Benchmark, File, Hub, Made
+from kft.data.structured import STRUCTURED
 from kft.errors import RecipeError, did_you_mean
 
 
 def names() -> list[str]:
-    """All names, with each variant."""
+    """All names, with each variant that is listed."""
     return [re.sub("<.*>", variant, key) for key, entry in BENCHMARKS.items() for variant in entry.variants or ("",)]
 
 
@@ -37,6 +38,10 @@ def find(name: str) -> tuple[Benchmark, str]:
         for variant in benchmark.variants or ("",):
             if name == re.sub("<.*>", variant, key):
                 return benchmark, variant
+        start = key.partition("<")[0]
+        variant = name.removeprefix(start)
+        if benchmark.variant_pattern and variant != name and re.fullmatch(benchmark.variant_pattern, variant):
+            return benchmark, variant
     raise RecipeError(
         f"unknown benchmark {name!r}.{did_you_mean(name.casefold(), names())} Expected one of: {', '.join(BENCHMARKS)}."
     )
@@ -183,12 +188,11 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "superglue:wic": Benchmark(
         task="classify",
-        columns=PAIR,
+        columns={**PAIR, "text": Made(("word", "sentence1"), "{}: {}".format)},
         layouts=_jsonl_pair("WiC"),
         metrics=("accuracy",),
         hub=Hub("aps/super_glue", "wic"),
         labels=TRUTH,
-        prefix="word",
     ),
     "xnli:<language>": Benchmark(
         task="classify",
@@ -235,4 +239,5 @@ BENCHMARKS: dict[str, Benchmark] = {
         hub=Hub("legacy-datasets/banking77"),
         note="the release has no validation rows",
     ),
+    **STRUCTURED,
 }

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from kft.data.columns import Column
 from kft.data.hashes import row_hashes
+from kft.data.nested import answers_column, choices_column, spans_column, tags_column, words_column
 from kft.data.table import Table
 from kft.data.targets import INTEGER, label_column, labels_column, number_column, refuse_missing
 from kft.errors import DataError, did_you_mean
@@ -26,8 +27,9 @@ def clean(table: Table, wanted: Sequence[Column]) -> Table:
         wanted: The columns of the task.
 
     Returns:
-        The same rows: texts and labels as `large_string`, numbers as float64, none missing. Notes count
-        blank texts, texts past 20,000 characters, repeated rows, and equal texts with unequal targets.
+        The same rows: texts and labels as `large_string`, numbers as float64, lists as in `kft.data.nested`, none
+        missing. Notes count blank texts, texts past 20,000 characters, repeated rows, and equal inputs with unequal
+        targets.
 
     Raises:
         DataError: At the first missing text or target, NUL, or target that is not of its kind.
@@ -38,11 +40,12 @@ def clean(table: Table, wanted: Sequence[Column]) -> Table:
         values = CONVERSIONS[column.kind](table, column.name)
         rows = rows.set_column(rows.column_names.index(column.name), column.name, values)
     cleaned = replace(table, rows=rows)
-    texts = [column.name for column in wanted if column.kind == "text"]
-    targets = [column.name for column in wanted if column.kind != "text"]
-    for name in texts:
-        notes += _text_notes(cleaned, name)
-    return cleaned.with_notes(*notes, *_repeat_notes(cleaned, texts, targets))
+    inputs = [column.name for column in wanted if column.is_input]
+    targets = [column.name for column in wanted if not column.is_input]
+    for column in wanted:
+        if column.kind == "text":
+            notes += _text_notes(cleaned, column.name)
+    return cleaned.with_notes(*notes, *_repeat_notes(cleaned, inputs, targets))
 
 
 def label_names(table: Table, column: str = "label") -> list[str]:
@@ -131,12 +134,12 @@ def _text_notes(table: Table, name: str) -> list[str]:
     return found
 
 
-def _repeat_notes(table: Table, texts: Sequence[str], targets: Sequence[str]) -> list[str]:
-    """Notes on rows whose texts were met before, with the same targets or with others."""
-    if not texts:
+def _repeat_notes(table: Table, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """Notes on rows whose inputs were met before, with the same targets or with others."""
+    if not inputs:
         return []
-    by_text = row_hashes(table, texts)
-    by_row = row_hashes(table, [*texts, *targets]) if targets else by_text
+    by_text = row_hashes(table, inputs)
+    by_row = row_hashes(table, [*inputs, *targets]) if targets else by_text
     notes = []
     repeated = len(table) - len(np.unique(by_row))
     if repeated:
@@ -152,8 +155,9 @@ def _repeat_notes(table: Table, texts: Sequence[str], targets: Sequence[str]) ->
         at = np.flatnonzero(clash)[0]
         first, second = sorted(order[at : at + 2])
         count = int(np.isin(by_text, by_text[order][1:][clash]).sum())
+        other = "other" if targets[0].endswith("s") else "another"
         notes.append(
-            f"{table.where(second)}: has the text of {_row(table, first)} but another {' or '.join(targets)} "
+            f"{table.where(second)}: has the text of {_row(table, first)} but {other} {' or '.join(targets)} "
             f"({_rows(count)} of {len(table):,} contradict another)."
         )
     return notes
@@ -167,4 +171,14 @@ def _rows(count: int) -> str:
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
-CONVERSIONS = {"text": _text_column, "label": label_column, "labels": labels_column, "number": number_column}
+CONVERSIONS = {
+    "text": _text_column,
+    "words": words_column,
+    "choices": choices_column,
+    "label": label_column,
+    "labels": labels_column,
+    "number": number_column,
+    "tags": tags_column,
+    "spans": spans_column,
+    "answers": answers_column,
+}

@@ -14,7 +14,9 @@ class Column:
 
     Attributes:
         name: What kft calls it, whatever the table does.
-        kind: `text`, `label` (a class), `labels` (any number of them) or `number`.
+        kind: What its cells hold. Inputs are `text`, `words` (a list of them) and `choices` (a list of texts); targets
+            are `label` (a class), `labels` (any number of them), `number`, `tags` (one for each word), `spans`
+            (labelled parts of a text) and `answers` (parts of a context).
         required: Whether the task cannot do without it.
         guesses: Names to look for when the user gives none; case does not matter.
         instead_of: The column that this one is another form of: where it is found the other is not looked for, unless
@@ -46,7 +48,7 @@ def choose(
         table: The rows as read.
         wanted: The columns of the task.
         given: The user's choice for each canonical name; absent or None where there is none.
-        label_required: Whether labels and numbers, the targets, must be there. False for prediction.
+        label_required: Whether the targets must be there. False for prediction.
 
     Returns:
         The table's column name for each canonical name; without columns that are optional and absent.

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from kft.data.conll import conll_batches, conllu_batches
 from kft.data.delimited import csv_batches, tsv_batches
 from kft.data.memory import plain_batches, read_memory
 from kft.data.objects import json_batches, jsonl_batches
@@ -24,11 +25,12 @@ def read(source: Any, *, role: str = "train", file_format: str | None = None) ->
     copy, so that memory stays flat however many rows there are.
 
     Args:
-        source: A path of a `.csv`, `.tsv` or `.txt` (tabs), `.jsonl` or `.ndjson`, `.json` or `.parquet`
-            file; a list or iterable of dicts; a dict of lists; a pandas DataFrame; a pyarrow Table or
-            RecordBatch; a Hugging Face Dataset; a `tf.data.Dataset`; a Table that was read before.
+        source: A path of a `.csv`, `.tsv` or `.txt` (tabs), `.jsonl` or `.ndjson`, `.json` (rows, or in SQuAD's form),
+            `.conll`, `.bio` or `.iob` (a word and its tag a line), `.conllu` or `.parquet` file; a list or iterable
+            of dicts; a dict of lists; a pandas DataFrame; a pyarrow Table or RecordBatch; a Hugging Face Dataset; a
+            `tf.data.Dataset`; a Table that was read before.
         role: What messages call the data: `train`, `validation`, `test`.
-        file_format: `csv`, `tsv`, `jsonl`, `json` or `parquet`, whatever the name ends in.
+        file_format: `csv`, `tsv`, `jsonl`, `json`, `conll`, `conllu` or `parquet`, whatever the name ends in.
 
     Returns:
         A table with all columns of the source and its row numbers.
@@ -119,6 +121,8 @@ READERS: dict[str, Reader] = {
     "tsv": tsv_batches,
     "jsonl": jsonl_batches,
     "json": json_batches,
+    "conll": conll_batches,
+    "conllu": conllu_batches,
     "parquet": _parquet_batches,
 }
 SUFFIXES = {
@@ -128,5 +132,9 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".conllu": "conllu",
     ".parquet": "parquet",
 }

@@ -29,7 +29,7 @@ def row_hashes(table: Table, columns: Sequence[str], form: Callable[[str], str] 
     Two different rows among `n` share a hash with a probability near `n**2 / 2**65`: 3e-6 for ten million.
 
     Args:
-        table: A table whose `columns` hold text or numbers without nulls.
+        table: A table whose `columns` hold text, numbers or lists of these without nulls.
         columns: The columns that are hashed, in this order.
         form: What is done to each value, as text, before.
 

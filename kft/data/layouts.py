@@ -5,12 +5,14 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from kft.data.conll import conll_batches, conllu_batches
 from kft.data.delimited import FIELD_CHARACTERS, csv_batches
 from kft.data.lines import lines
-from kft.data.objects import NumberedRow, jsonl_batches
+from kft.data.objects import NumberedRow, json_batches, jsonl_batches
 from kft.data.table import ROW
 from kft.errors import DataError
 
@@ -100,6 +102,22 @@ def comma(path: Path, notes: list[str]) -> Rows:
     return plain(*csv_batches(path, str(path)), notes)
 
 
+def squad(path: Path, notes: list[str]) -> Rows:
+    """The questions of a file in SQuAD's form."""
+    return plain(*json_batches(path, str(path)), notes)
+
+
+def conll(path: Path, notes: list[str]) -> Rows:
+    """The sentences of a file with one word a line; that it has more columns needs no note here."""
+    batches, _ = conll_batches(path, str(path))
+    return plain(batches, (), notes)
+
+
+def conllu(path: Path, notes: list[str]) -> Rows:
+    """The sentences of a treebank."""
+    return plain(*conllu_batches(path, str(path)), notes)
+
+
 def plain(batches: Iterable[pa.RecordBatch], found: tuple[str, ...], notes: list[str]) -> Rows:
     """The rows of record batches as dicts."""
     notes += found
@@ -110,7 +128,7 @@ def plain(batches: Iterable[pa.RecordBatch], found: tuple[str, ...], notes: list
 
 @dataclass(frozen=True)
 class File:
-    """A file of a release: where it lies, `{variant}` filled in, and what reads it."""
+    """A file of a release: where it lies, `{variant}` filled in and `*` for any letters, and what reads it."""
 
     path: str
     read: Reader = tsv
@@ -126,32 +144,45 @@ class Hub:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A column that is made of others.
+
+    Attributes:
+        of: The columns, called alike in the files and on the hub.
+        by: What makes it of their values, if none is None.
+    """
+
+    of: tuple[str, ...]
+    by: Callable[..., Any]
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A data set that everyone measures with.
 
     Attributes:
         task: The kft task.
-        columns: Canonical column name to the names it has in the files and on the hub.
+        columns: Canonical column name to the names it has in the files and on the hub, or to what it is made of.
         layouts: Part (`train`, `validation`, `test`) to file, for each form the release has had. Parts without labels
             are not there.
         metrics: The official ones; the first picks the weights.
         hub: The rows for those who give no directory.
         labels: Label in the files to name, in official order: the second of two is the positive one. Empty where
             the files have names and any order does.
-        prefix: A column that is put before the text, as in `word: text`.
-        variants: What may stand for `<…>` in the name.
+        variants: What may stand for `<…>` in the name; examples where there is a `variant_pattern`.
+        variant_pattern: A regular expression for more variants than can be listed.
         only: Columns whose value has to be the variant, in files that hold several.
         note: What else a user should know.
     """
 
     task: str
-    columns: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, tuple[str, ...] | Made]
     layouts: tuple[Mapping[str, File], ...]
     metrics: tuple[str, ...]
     hub: Hub
     labels: Mapping[str, str] = field(default_factory=dict)
-    prefix: str | None = None
     variants: tuple[str, ...] = ()
+    variant_pattern: str = ""
     only: tuple[str, ...] = ()
     note: str = ""
 

@@ -109,12 +109,20 @@ def _hugging_face(dataset: Any) -> Iterator[pa.RecordBatch]:
 
 
 def _class_names(batch: pa.RecordBatch, features: Mapping[str, Any]) -> pa.RecordBatch:
-    """Writes a `ClassLabel`'s names in place of its numbers; -1, its mark for none, becomes null."""
+    """Writes a `ClassLabel`'s names in place of its numbers, also in lists; -1, its mark for none, becomes null."""
     for position, name in enumerate(batch.schema.names):
-        if _is(features.get(name), "datasets", "ClassLabel"):
-            codes = [None if code == -1 else code for code in batch.column(position).to_pylist()]
-            names = pa.array(features[name].names, pa.large_string()).take(pa.array(codes, pa.int64()))
-            batch = batch.set_column(position, name, names)
+        feature = features.get(name)
+        label: Any = getattr(feature, "feature", feature)
+        if not _is(label, "datasets", "ClassLabel"):
+            continue
+        cells = batch.column(position).to_pylist()
+        names = dict(enumerate(label.names))
+        if label is feature:
+            named = pa.array([names.get(code) for code in cells], pa.large_string())
+        else:
+            lists = [None if codes is None else [names.get(code) for code in codes] for codes in cells]
+            named = pa.array(lists, pa.large_list(pa.large_string()))
+        batch = batch.set_column(position, name, named)
     return batch
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from kft.data.delimited import check_names
+from kft.data.elements import elements, next_token
 from kft.data.lines import lines
 from kft.data.spool import blocks
+from kft.data.squad import articles_position, question_batches
 from kft.data.table import ROW
 from kft.errors import DataError
 
@@ -25,8 +27,30 @@ def jsonl_batches(path: Path, source: str) -> tuple[Iterator[pa.RecordBatch], tu
 
 
 def json_batches(path: Path, source: str) -> tuple[Iterator[pa.RecordBatch], tuple[str, ...]]:
-    """The rows of a JSON array of objects. The text of the file is held in memory while it is read."""
-    return object_batches(_json_rows(path, source), source), ()
+    """The rows of a JSON array of objects, or the questions of an object in SQuAD's form.
+
+    The text of the file is held in memory while it is read.
+    """
+    return _json_batches(path, source), ()
+
+
+def _json_batches(path: Path, source: str) -> Iterator[pa.RecordBatch]:
+    text = "".join(lines(path, source, newline="\n"))
+    if not text.strip():
+        raise DataError(f"{source}: is empty; expected a JSON array of objects.")
+    position = next_token(text, 0)
+    if text[position] == "[":
+        found = elements(text, position, source, alone=True)
+        rows = ((number, _checked_object(row, number, source), size) for number, row, size in found)
+        yield from object_batches(rows, source)
+        return
+    articles = articles_position(text, position, source) if text[position] == "{" else None
+    if articles is None:
+        raise DataError(
+            f"{source}: expected a JSON array of objects, [{{…}}, {{…}}], or an object in SQuAD's form; for a file "
+            "with one object per line use the ending .jsonl or file_format='jsonl'."
+        )
+    yield from question_batches(text, articles, source)
 
 
 def mapping_rows(rows: Iterable[Any], source: str) -> Iterator[NumberedRow]:
@@ -78,8 +102,8 @@ def column(values: Sequence[Any], name: str, numbers: Sequence[int], source: str
         try:
             array = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-            texts = [_scalar_text(value, name, number, source) for value, number in zip(values, numbers, strict=True)]
-            array = pa.array(texts, pa.large_string())
+            spans = _named_spans(values)
+            array = _texts(values, name, numbers, source) if spans is None else pa.array(spans)
     except UnicodeEncodeError:
         raise _lone_surrogate(values, name, numbers, source) from None
     return plain(array, name, numbers, source)
@@ -122,50 +146,6 @@ def _jsonl_rows(path: Path, source: str) -> Iterator[NumberedRow]:
         yield number, _checked_object(row, number, source), len(line)
 
 
-def _json_rows(path: Path, source: str) -> Iterator[NumberedRow]:
-    """Decodes one element after another, so that the objects are never all in memory at once."""
-    text = "".join(lines(path, source, newline="\n"))
-    if not text.strip():
-        raise DataError(f"{source}: is empty; expected a JSON array of objects.")
-    position = _next_token(text, 0)
-    if text[position] != "[":
-        raise DataError(
-            f"{source}: expected a JSON array of objects, [{{…}}, {{…}}]; for a file with one object per "
-            "line use the ending .jsonl or file_format='jsonl'."
-        )
-    number, counted = 1, 0
-    position = _next_token(text, position + 1)
-    more = text[position : position + 1] != "]"
-    while more:
-        number += text.count("\n", counted, position)
-        counted = position
-        row, position = _decoded(text, position, source)
-        yield number, _checked_object(row, number, source), position - counted
-        position = _next_token(text, position)
-        more = text[position : position + 1] == ","
-        if more:
-            position = _next_token(text, position + 1)
-        elif text[position : position + 1] != "]":
-            line = 1 + text.count("\n", 0, position)
-            raise DataError(f"{source}, row {line}: is not valid JSON; expected a comma or the closing ] here.")
-    if text[position + 1 :].strip():
-        raise DataError(f"{source}: text follows the closing ] of the array; expected one JSON array of objects.")
-
-
-def _next_token(text: str, position: int) -> int:
-    while text[position : position + 1] in (" ", "\t", "\n", "\r"):
-        position += 1
-    return position
-
-
-def _decoded(text: str, position: int, source: str) -> tuple[Any, int]:
-    try:
-        return json.JSONDecoder().raw_decode(text, position)
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1 + text.count("\n", 0, position))
-        raise DataError(f"{source}, row {line}: is not valid JSON ({error}); repair the file there.") from None
-
-
 def _checked_object(row: Any, number: int, source: str) -> dict:
     if not isinstance(row, dict):
         advice = " Give a JSON array the ending .json." if isinstance(row, list) else ""
@@ -174,6 +154,22 @@ def _checked_object(row: Any, number: int, source: str) -> dict:
             f'{{"text": "…", "label": "…"}}.{advice}'
         )
     return row
+
+
+def _named_spans(values: Sequence[Any]) -> list[list[dict] | None] | None:
+    """Lists of `[start, end, label]`, for which Arrow has no type, as lists of dicts; None where there are others."""
+    spans = [span for value in values if value is not None for span in (value if isinstance(value, list) else [None])]
+    if not all(isinstance(span, list | tuple) and [*map(type, span)] == [int, int, str] for span in spans):
+        return None
+    return [
+        None if value is None else [dict(zip(("start", "end", "label"), span, strict=True)) for span in value]
+        for value in values
+    ]
+
+
+def _texts(values: Sequence[Any], name: str, numbers: Sequence[int], source: str) -> pa.Array:
+    texts = [_scalar_text(value, name, number, source) for value, number in zip(values, numbers, strict=True)]
+    return pa.array(texts, pa.large_string())
 
 
 def _scalar_text(value: Any, name: str, number: int, source: str) -> str | None:

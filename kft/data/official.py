@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kft.data import benchmarks, layouts, memory
-from kft.data.layouts import Benchmark, Reader, Rows
+from kft.data.layouts import Benchmark, Made, Reader, Rows
 from kft.data.objects import NumberedRow, object_batches
 from kft.data.spool import spool
 from kft.data.table import Table
@@ -23,7 +23,7 @@ def read(name: str, part: str, data_dir: str | Path | None) -> Table:
             Hugging Face library fetches the rows, or finds those it fetched before.
 
     Returns:
-        A table of `text`, `text_pair` and `label`, labels by name.
+        A table of the columns of its task, as `text`, `text_pair` and `label`; labels by name.
 
     Raises:
         RecipeError: No benchmark is called so.
@@ -63,8 +63,9 @@ def _locate(benchmark: Benchmark, variant: str, name: str, part: str, data_dir: 
     if folder.is_dir():
         for file in files:
             for path in _places(file.path, variant):
-                if (folder / path).is_file():
-                    return folder / path, file.read
+                found_path = next((entry for entry in sorted(folder.glob(path)) if entry.is_file()), None)
+                if found_path is not None:
+                    return found_path, file.read
         found = sorted(entry.name for entry in folder.iterdir())
         there = f"Found there: {', '.join(found[:8])}{', …' if len(found) > 8 else ''}." if found else "It is empty."
     else:
@@ -118,19 +119,31 @@ def _canonical(
     rows: Iterable[NumberedRow], benchmark: Benchmark, variant: str, names: Mapping[str, str], source: str
 ) -> Iterator[tuple[int, dict[str, Any], int]]:
     """The rows of the variant with canonical columns, and labels by name."""
-    chosen: dict[str, str] = {}
+    chosen: dict[str, list[str]] = {}
     for number, row, size in rows:
         if not chosen:
-            chosen = {name: layouts.column(row, guesses, source) for name, guesses in benchmark.columns.items()}
-            prefix = layouts.column(row, (benchmark.prefix,), source) if benchmark.prefix else None
+            chosen = {name: _sources(row, wanted, source) for name, wanted in benchmark.columns.items()}
         if any(row.get(name, variant) != variant for name in benchmark.only):
             continue
-        found = {name: row.get(column) for name, column in chosen.items()}
-        if prefix is not None and found["text"] is not None:
-            found["text"] = f"{row[prefix]}: {found['text']}"
-        label = None if found["label"] is None else str(found["label"])
-        if names and label is not None and label not in names:
-            raise DataError(
-                f"{source}, row {number}: the {chosen['label']} is {label!r}, expected {' or '.join(map(repr, names))}."
-            )
-        yield number, {**found, "label": names.get(label, label) if label is not None else None}, size
+        found = {name: _value(row, columns, benchmark.columns[name]) for name, columns in chosen.items()}
+        if found.get("label") is not None:
+            label = str(found["label"])
+            if names and label not in names:
+                expected = " or ".join(map(repr, names))
+                raise DataError(f"{source}, row {number}: the {chosen['label'][0]} is {label!r}, expected {expected}.")
+            found["label"] = names.get(label, label)
+        yield number, found, size
+
+
+def _sources(row: Mapping[str, Any], wanted: tuple[str, ...] | Made, source: str) -> list[str]:
+    """The columns of the row that a canonical one is made of."""
+    if isinstance(wanted, Made):
+        return [layouts.column(row, (name,), source) for name in wanted.of]
+    return [layouts.column(row, wanted, source)]
+
+
+def _value(row: Mapping[str, Any], columns: list[str], wanted: tuple[str, ...] | Made) -> Any:
+    values = [row.get(column) for column in columns]
+    if not isinstance(wanted, Made):
+        return values[0]
+    return None if None in values else wanted.by(*values)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from kft.data.spool import BLOCK_ROWS, spool
 
 ROW = "__row__"
-"""Column of 1-based row numbers: the line a row begins on in a text file, its rank elsewhere."""
+"""Column of 1-based row numbers: the line a row begins on in a text file, its rank elsewhere and in SQuAD's."""
 
 
 @dataclass(frozen=True, eq=False)

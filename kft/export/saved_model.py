@@ -39,7 +39,9 @@ def export(run: Run, model_dir: Path) -> Path:
         partial.chmod(0o755)
         probe = partial / "probe.json"
         texts = gates.probe_texts(len(run.text_columns))
-        probe.write_text(json.dumps({"texts": texts, "answers": _expected(run, texts)}), encoding="utf-8")
+        probe.write_text(
+            json.dumps({"inputs": run.text_columns, "texts": texts, "answers": _expected(run, texts)}), encoding="utf-8"
+        )
         _in_a_process("kft.export.build", run.path.resolve(), partial)
         difference = json.loads(_in_a_process("kft.export.gates", partial, probe))["largest_difference"]
         contract = partial / "assets.extra" / "kft.json"

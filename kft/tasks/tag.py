@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
 from keras import ops
 
 from kft.data import checks, store
@@ -140,9 +139,8 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
 
 def _words(table: Table) -> Iterator[tuple[list[int], list[int]]]:
     """Starts and ends of the words that the graph finds in each text."""
-    find = tf.function(words.find, input_signature=[tf.TensorSpec((None,), tf.string)])
     for (texts,) in store.sliced([table.rows["text"]], len(table)):
-        found = find(tf.constant(texts))
+        found = words.find_in_strings(texts)
         yield from zip(found.starts.to_list(), found.ends.to_list(), strict=True)
 
 

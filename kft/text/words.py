@@ -70,3 +70,9 @@ def find(texts: tf.Tensor) -> Words:
     with_nul = tf.strings.join(["\0", tf.strings.substr(words.flat_values, 1, -1)])
     words = words.with_flat_values(tf.where(first_bytes == 0, with_nul, words.flat_values))
     return Words(words, *characters.from_bytes(texts, starts, ends))
+
+
+@tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+def find_in_strings(texts: tf.Tensor) -> Words:
+    """`find` for calls outside a graph."""
+    return find(texts)

@@ -66,3 +66,14 @@ def test_canonical_renames_and_drops():
     assert table.texts("label") == ["x"]
     assert table.texts(ROW) == [1]
     assert table.source == "<list>"
+
+
+def test_inputs_are_needed_for_prediction_and_targets_are_not():
+    wanted = [Column("words", "words", guesses=("tokens",)), Column("tags", "tags", guesses=("tags",))]
+    assert choose(read({"tokens": [["a"]]}), wanted, {}, label_required=False) == {"words": "tokens"}
+    with pytest.raises(DataError, match="cannot tell which column is the words"):
+        choose(read({"tags": [["O"]]}), wanted, {}, label_required=False)
+    with pytest.raises(DataError, match="cannot tell which column is the tags"):
+        choose(read({"tokens": [["a"]]}), wanted, {})
+    kinds = ("text", "words", "choices", "label", "labels", "number", "tags", "spans", "answers")
+    assert [kind for kind in kinds if Column("x", kind).is_input] == ["text", "words", "choices"]

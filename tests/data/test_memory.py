@@ -60,6 +60,18 @@ def test_hugging_face_datasets_give_the_same_rows():
     assert "pass one split" in refusal(datasets.DatasetDict(train=dataset))
 
 
+def test_class_names_stand_in_lists_too():
+    import datasets
+
+    names = datasets.ClassLabel(names=["O", "B-PER"])
+    features = datasets.Features({"words": datasets.List(datasets.Value("string")), "tags": datasets.List(names)})
+    tags = [[0, 1], [], None, [-1]]
+    dataset = datasets.Dataset.from_dict({"words": [["a", "b"], [], None, ["c"]], "tags": tags}, features=features)
+    for source in (dataset, dataset.to_iterable_dataset()):
+        assert read(source).texts("tags") == [["O", "B-PER"], [], None, [None]]
+        assert read(source).texts("words") == [["a", "b"], [], None, ["c"]]
+
+
 def test_mixed_scalars_become_text_and_lists_stay_lists():
     table = read([{"x": 1, "y": [1, 2]}, {"x": "a", "y": []}, {"x": True}, {"x": None}, {"x": 2**70}])
     assert table.texts("x") == ["1", "a", "true", None, str(2**70)]

@@ -1,0 +1,276 @@
+"""Columns whose cells are lists, as the one type that the rest relies on: words, tags, spans, answers and choices."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from kft.data.spool import BLOCK_ROWS, spool
+from kft.data.table import ROW, Table
+from kft.errors import DataError
+
+TEXTS = pa.large_list(pa.large_string())
+SPANS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.large_string())]))
+ANSWERS = pa.large_list(pa.struct([("text", pa.large_string()), ("start", pa.int64())]))
+
+SPAN = ("start", "end", "label")
+LABEL_KEYS = ("label", "type", "tag", "entity")
+START_KEYS = ("answer_start", "start")
+A_SPAN = '{"start": 0, "end": 5, "label": "PER"}'
+
+
+def words_column(table: Table, name: str) -> pa.ChunkedArray:
+    """The words of each row: lists as they are, or text cut at single spaces.
+
+    Returns:
+        `(rows,)` large_list of large_string without nulls, empty lists or blank words.
+
+    Raises:
+        DataError: At the first row without words, and the first word that is empty, white space or no text.
+    """
+    return made_anew(table, name, _words, TEXTS)
+
+
+def tags_column(table: Table, name: str) -> pa.ChunkedArray:
+    """The tags of each row, one for each word: lists of text or numbers, or text cut at single spaces.
+
+    Returns:
+        `(rows,)` large_list of large_string, stripped, without nulls or empty tags.
+
+    Raises:
+        DataError: At the first row without tags, and the first tag that is missing or no label.
+    """
+    return made_anew(table, name, _tags, TEXTS)
+
+
+def choices_column(table: Table, name: str) -> pa.ChunkedArray:
+    """The choices of each row: at least two texts, as a list or as JSON of one.
+
+    Returns:
+        `(rows,)` large_list of large_string without blank texts.
+
+    Raises:
+        DataError: At the first row with fewer than two, and the first choice that is blank or no text.
+    """
+    return made_anew(table, name, _choices, TEXTS)
+
+
+def spans_column(table: Table, name: str) -> pa.ChunkedArray:
+    """The labelled spans of each row, by start; lists, or JSON of them.
+
+    A span is `{"start", "end", "label"}` or `[start, end, label]`. The label may be called `type`, `tag` or `entity`
+    too. A `text` in it is compared with the column `text`, if there is one. Offsets count characters (code points)
+    from 0, and the end is the first character after the span. An empty list is a row without spans.
+
+    Returns:
+        `(rows,)` large_list of `struct<start: int64, end: int64, label: large_string>` without nulls.
+
+    Raises:
+        DataError: At the first cell that is no list of spans, and the first span without label, with an end that is
+            not past its start, or with another text.
+    """
+    quoted = ("text",) if "text" in table.names() and not pa.types.is_nested(table.rows["text"].type) else ()
+    return made_anew(table, name, _spans, SPANS, beside=quoted)
+
+
+def answers_column(table: Table, name: str) -> pa.ChunkedArray:
+    """The gold answers of each question, as many as there are.
+
+    They may be `{"text": […], "answer_start": […]}`, a list of `{"text", "answer_start"}`, a list of texts, a text, or
+    JSON of these. An empty list is a question without an answer.
+
+    Returns:
+        `(rows,)` large_list of `struct<text: large_string, start: int64>` without nulls; start is -1 where none is
+        given.
+
+    Raises:
+        DataError: At the first cell that is missing or none of these, and the first answer that is blank.
+    """
+    return made_anew(table, name, _answers, ANSWERS)
+
+
+def made_anew(
+    table: Table, name: str, convert: Callable[..., list], kind: pa.DataType, *, beside: Sequence[str] = ()
+) -> pa.ChunkedArray:
+    """A column with each cell replaced by what `convert` makes of it; a long one lies on disk.
+
+    Args:
+        table: The rows.
+        name: The column.
+        convert: From a cell, and the row's cells of `beside`, to a list. Its ValueError becomes a refusal of the row.
+        kind: The type of the new column.
+        beside: Further columns that `convert` needs.
+
+    Raises:
+        DataError: With the place of the first row that `convert` refuses.
+    """
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in table.rows.select([name, *beside, ROW]).to_batches(max_chunksize=BLOCK_ROWS):
+            *columns, numbers = (column.to_pylist() for column in batch.columns)
+            cells = []
+            for number, *values in zip(numbers, *columns, strict=True):
+                try:
+                    cells.append(convert(*values))
+                except ValueError as error:
+                    raise DataError(f"{table.source}, row {number}: column {name!r}: {error}") from None
+            yield pa.record_batch([pa.array(cells, kind)], names=[name])
+
+    return spool(batches(), table.source)[name] if len(table) else pa.chunked_array([], kind)
+
+
+def shown(value: Any, width: int = 60) -> str:
+    """A value as messages quote it, cut where it is long.
+
+    >>> shown("a" * 100, 10)
+    "'aaaaaaaa…"
+    """
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _words(cell: Any) -> list[str]:
+    words = _listed(cell, "word")
+    for place, word in enumerate(words, 1):
+        _refuse_unlike_text(word, f"word {place} of {len(words)}")
+    return words
+
+
+def _tags(cell: Any) -> list[str]:
+    tags = _listed(cell, "tag")
+    found = []
+    for place, tag in enumerate(tags, 1):
+        label = _label(tag)
+        if not label:
+            raise ValueError(f"tag {place} of {len(tags)} is {shown(tag)}; expected a label, as text or number.")
+        found.append(label)
+    return found
+
+
+def _listed(cell: Any, what: str) -> list:
+    if cell is None or cell == [] or (isinstance(cell, str) and not cell.strip()):
+        raise ValueError(f"there is no {what}; expected at least one in each row. Fill it in or remove such rows.")
+    cells = cell.split(" ") if isinstance(cell, str) else cell
+    if not isinstance(cells, list):
+        raise ValueError(f"found {shown(cell)}; expected a list of {what}s, or text with single spaces between them.")
+    return cells
+
+
+def _choices(cell: Any) -> list[str]:
+    choices = _parsed(cell, '["one", "another"]')
+    if not isinstance(choices, list):
+        raise ValueError(f'found {shown(cell)}; expected a list of texts, in a text file as JSON: ["one", "another"].')
+    if len(choices) < 2:
+        raise ValueError(f"the number of choices is {len(choices)}; expected at least 2.")
+    for place, choice in enumerate(choices, 1):
+        _refuse_unlike_text(choice, f"choice {place} of {len(choices)}")
+    return choices
+
+
+def _spans(cell: Any, text: Any = None) -> list[dict]:
+    spans = _parsed(cell, f"[{A_SPAN}]")
+    if not isinstance(spans, list):
+        raise ValueError(f"found {shown(cell)}; expected a list of spans, [{A_SPAN}], or [] for none.")
+    found = [_span(span, place, text) for place, span in enumerate(spans, 1)]
+    return sorted(found, key=lambda span: (span["start"], span["end"]))
+
+
+def _span(span: Any, place: int, text: Any) -> dict[str, Any]:
+    if isinstance(span, list) and len(span) == len(SPAN):
+        span = dict(zip(SPAN, span, strict=True))
+    if not isinstance(span, dict):
+        raise ValueError(f'span {place} is {shown(span)}; expected {A_SPAN}, or [0, 5, "PER"].')
+    start, end = (_whole(span.get(key)) for key in ("start", "end"))
+    if start is None or end is None or not 0 <= start < end:
+        found = f"from {shown(span.get('start'))} to {shown(span.get('end'))}"
+        raise ValueError(
+            f"span {place} goes {found}; expected whole numbers, the start at least 0 and the end past the start."
+        )
+    label = _label(next((span[key] for key in LABEL_KEYS if span.get(key) is not None), None))
+    if not label:
+        raise ValueError(f"span {place}, from {start} to {end}, has no label (looked for {', '.join(LABEL_KEYS)}).")
+    quoted = span.get("text")
+    if None not in (quoted, text) and str(text)[start:end] != quoted:
+        raise ValueError(
+            f"span {place} has the text {shown(quoted)}, but from {start} to {end} there is "
+            f"{shown(str(text)[start:end])}; offsets count characters from 0, and the end is the first one after."
+        )
+    return {"start": start, "end": end, "label": label}
+
+
+def _answers(cell: Any) -> list[dict]:
+    answers = _parsed(cell, 'a text, or ["one", "another"]')
+    if answers is None or (isinstance(answers, str) and not answers.strip()):
+        raise ValueError("the answer is missing; fill it in, or write [] where the question has no answer.")
+    if isinstance(answers, dict):
+        answers = _paired(answers)
+    elif not isinstance(answers, list):
+        answers = [answers]
+    return [_answer(answer, place) for place, answer in enumerate(answers, 1)]
+
+
+def _paired(columns: dict[str, Any]) -> list[dict]:
+    """The answers of `{"text": […], "answer_start": […]}`."""
+    if "text" not in columns:
+        raise ValueError(f"found the keys {', '.join(map(repr, columns))}; expected 'text' and 'answer_start'.")
+    texts, starts = columns["text"], next((columns[key] for key in START_KEYS if columns.get(key) is not None), None)
+    if not isinstance(texts, list):
+        texts, starts = ([] if texts is None else [texts]), (None if starts is None else [starts])
+    starts = [None] * len(texts) if starts is None else starts
+    if not isinstance(starts, list) or len(starts) != len(texts):
+        raise ValueError(f"the texts are {shown(texts)} and their starts {shown(starts)}; expected one start each.")
+    return [{"text": text, "start": start} for text, start in zip(texts, starts, strict=True)]
+
+
+def _answer(answer: Any, place: int) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        answer = {"text": answer}
+    text = answer.get("text")
+    text = text if isinstance(text, str) else _label(text)
+    if not text or not text.strip():
+        raise ValueError(f"answer {place} is {shown(answer.get('text'))}; expected text, or [] for no answer.")
+    given = next((answer[key] for key in START_KEYS if answer.get(key) is not None), -1)
+    start = _whole(given)
+    if start is None or start < -1:
+        raise ValueError(f"answer {place} starts at {shown(given)}; expected a whole number from 0, or none.")
+    return {"text": text, "start": start}
+
+
+def _refuse_unlike_text(value: Any, what: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{what} is {shown(value)}; expected text that is more than white space.")
+
+
+def _parsed(cell: Any, form: str) -> Any:
+    """What a cell holds; text that begins as a JSON list or object is read as such."""
+    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{shown(cell)} is not valid JSON ({error}); expected {form}.") from None
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also one stored as 3.0; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _label(value: Any) -> str | None:
+    """A label as text, stripped; whole numbers have no fraction. None for what is no label.
+
+    >>> _label(1.0), _label(" B-PER"), _label(True), _label([])
+    ('1', 'B-PER', 'true', None)
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, int | float):
+        whole = _whole(value)
+        return str(value if whole is None else whole)
+    return value.strip() if isinstance(value, str) else None
