@@ -25,6 +25,17 @@ def _seqeval(tags: Sequence[str]) -> list[str]:
     return [{"L-": "E-", "U-": "S-"}.get(tag[:2], tag[:2]) + tag[2:] for tag in tags]
 
 
+def bioes(tags: Sequence[str]) -> list[str]:
+    """BIO tags as BIOES.
+
+    >>> bioes(["B-PER", "I-PER", "O", "B-LOC"])
+    ['B-PER', 'E-PER', 'O', 'S-LOC']
+    """
+    goes_on = [following.startswith("I-") for following in [*tags[1:], OUTSIDE]]
+    last = {"B-": "S-", "I-": "E-"}
+    return [tag if more else last.get(tag[:2], tag[:2]) + tag[2:] for tag, more in zip(tags, goes_on, strict=True)]
+
+
 def of_spans(spans: Sequence[Span], length: int) -> list[str]:
     """A BIO tag for each of `length` characters.
 

@@ -23,9 +23,11 @@ from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
 from kft.evaluation import shown, tagging
+from kft.evaluation.tagging import Span
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
+from kft.tasks import task
 from kft.tasks.classify import TEXT_GUESSES
 from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
 from kft.text import tagging as graph
@@ -137,34 +139,32 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
     )
 
 
-def _words(table: Table) -> Iterator[tuple[list[int], list[int]]]:
-    """Starts and ends of the words that the graph finds in each text."""
+def _words(table: Table) -> Iterator[list[tuple[int, int]]]:
+    """Start and end of the words that the graph finds in each text."""
     for (texts,) in store.sliced([table.rows["text"]], len(table)):
         found = words.find_in_strings(texts)
-        yield from zip(found.starts.to_list(), found.ends.to_list(), strict=True)
+        for starts, ends in zip(found.starts.to_list(), found.ends.to_list(), strict=True):
+            yield list(zip(starts, ends, strict=True))
 
 
-def _word_tags(
-    table: Table, found: Iterator[tuple[list[int], list[int]]], vocabulary: Vocabulary
-) -> Iterator[list[str]]:
+def _word_tags(table: Table, found: Iterator[list[tuple[int, int]]], vocabulary: Vocabulary) -> Iterator[list[str]]:
     """The true class of each word that the graph finds, text by text."""
     is_plain, missing = vocabulary["scheme"] == "plain", vocabulary["labels"][vocabulary["missing"]]
-    for spans, (starts, ends) in zip(_gold(table, vocabulary), found, strict=True):
-        yield tagging.at_words(spans, list(zip(starts, ends, strict=True)), missing, is_plain=is_plain)
+    for spans, places in zip(_gold(table, vocabulary), found, strict=True):
+        yield tagging.at_words(spans, places, missing, is_plain=is_plain)
 
 
-def _gold(table: Table, vocabulary: Vocabulary) -> Iterator[list[tuple[int, int, str]]]:
+def _gold(table: Table, vocabulary: Vocabulary) -> Iterator[list[Span]]:
     """Where the true entities of each text are, with their type; for plain tags each word."""
     if "spans" in table.names():
         for row in table.texts("spans"):
             yield [(span["start"], span["end"], span["label"]) for span in row]
         return
-    for row, starts, tags in zip(table.texts("words"), table.texts("starts"), table.texts("tags"), strict=True):
-        ends = [start + len(word) for start, word in zip(starts, row, strict=True)]
+    for places, tags in zip(_places(table), table.texts("tags"), strict=True):
         if vocabulary["scheme"] == "plain":
-            yield list(zip(starts, ends, tags, strict=True))
+            yield [(start, end, name) for (start, end), name in zip(places, tags, strict=True)]
         else:
-            yield [(starts[first], ends[last], kind) for kind, first, last in tagging.entities(tags)]
+            yield [(places[first][0], places[last][1], kind) for kind, first, last in tagging.entities(tags)]
 
 
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
@@ -199,9 +199,37 @@ def weights(aligned: Aligned, vocabulary: Vocabulary, tokens: Store) -> np.ndarr
 
 
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
-    """`words` with their `tags`, `starts` and `ends`, and `entities` unless the tags are plain."""
+    """`words` with their places, their `tags`, and `entities` unless the tags are plain."""
     labels, scheme, missing = (vocabulary[name] for name in ("labels", "scheme", "missing"))
     return graph.answers(outputs, labels, scheme, missing, extras, texts[0])
+
+
+def rows(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """The answers to each text; where words were given, with these words and a tag for each."""
+    plain = task.rows(found, table, vocabulary)
+    if "words" not in table.names():
+        return plain
+    given = zip(plain, table.texts("words"), _places(table), _predicted(found, vocabulary), strict=True)
+    return [
+        {
+            **answer,
+            "words": [{"text": w, "start": s, "end": e} for w, (s, e) in zip(row, places, strict=True)],
+            "tags": _at_words(spans, places, vocabulary),
+        }
+        for answer, row, places, spans in given
+    ]
+
+
+def _places(table: Table) -> Iterator[list[tuple[int, int]]]:
+    """Where the given words of each row are in its text."""
+    for row, starts in zip(table.texts("words"), table.texts("starts"), strict=True):
+        yield [(start, start + len(word)) for word, start in zip(row, starts, strict=True)]
+
+
+def _at_words(spans: list[Span], places: list[tuple[int, int]], vocabulary: Vocabulary) -> list[str]:
+    is_plain, missing = vocabulary["scheme"] == "plain", vocabulary["labels"][vocabulary["missing"]]
+    tags = tagging.at_words(spans, places, missing, is_plain=is_plain)
+    return tagging.bioes(tags) if vocabulary["scheme"] == "bioes" else tags
 
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -214,26 +242,22 @@ def _compared(
 ) -> tuple[list[list[str]], list[list[str]]]:
     """True and answered tags, one for each word of the rows, or for each character where rows have spans."""
     truth, answered = [], []
-    is_plain = vocabulary["scheme"] == "plain"
     predicted = _predicted(found, vocabulary)
     if "spans" in table.names():
         for text, gold, spans in zip(table.texts("text"), _gold(table, vocabulary), predicted, strict=True):
             truth.append(tagging.of_spans(gold, len(text)))
             answered.append(tagging.of_spans(spans, len(text)))
         return truth, answered
-    missing = vocabulary["labels"][vocabulary["missing"]]
-    rows = zip(table.texts("words"), table.texts("starts"), table.texts("tags"), predicted, strict=True)
-    for row, starts, tags, spans in rows:
-        places = [(start, start + len(word)) for word, start in zip(row, starts, strict=True)]
+    for places, tags, spans in zip(_places(table), table.texts("tags"), predicted, strict=True):
         truth.append(tags)
-        answered.append(tagging.at_words(spans, places, missing, is_plain=is_plain))
+        answered.append(_at_words(spans, places, vocabulary))
     return truth, answered
 
 
-def _predicted(found: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> Iterator[list[tuple[int, int, str]]]:
+def _predicted(found: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> Iterator[list[Span]]:
     """The answered entities of each text, or for plain tags each word, as spans of characters."""
     is_plain = vocabulary["scheme"] == "plain"
-    names = ("starts", "ends", "tags") if is_plain else ("entities.start", "entities.end", "entities.type")
+    names = ("words.start", "words.end", "tags") if is_plain else ("entities.start", "entities.end", "entities.type")
     for starts, ends, kinds in zip(*(found[name] for name in names), strict=True):
         filled = [(int(start), int(end), kind.decode()) for start, end, kind in zip(starts, ends, kinds, strict=True)]
         yield [span for span in filled if span[2]]
@@ -261,6 +285,7 @@ TAG = Task(
         ),
     ),
     prepare=prepare,
+    rows=rows,
     vocabulary=vocabulary,
     targets=targets,
     features=graph.encode,

@@ -19,81 +19,18 @@ Vocabulary = dict[str, Any]
 """What a task learnt of its targets and needs to answer, as JSON: the run's labels.json."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One task of the field. `kft.tasks.TASKS` lists them all.
-
-    Attributes:
-        name: As users write it.
-        columns: What it needs of the rows, with guesses.
-        vocabulary: (tables of all parts, recipe) to what the targets of train teach, checking those of the others.
-        targets: (table, vocabulary, token store) to what the loss compares with: `(rows of the store, …)`, or aligned
-            with its tokens; refuses unknown labels.
-        features: (preprocessor, text tensors) to the backbone's inputs and what else `answers` needs of the tokens, in
-            TF graph code.
-        head: (preset, vocabulary, max_length, dtype, seed) to a KerasHub task model.
-        loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs that sums the rows by their weights; those
-            of a batch add up to 1.
-        answers: (outputs, vocabulary, features that the model does not read, texts) to named answers, one of each for
-            every text, in TF graph code; predict and the export call it.
-        score: (answers as NumPy arrays, table, vocabulary) to metrics.
-        metrics: (vocabulary) to the names of the single numbers among them.
-        shown: (answers, table, vocabulary) to the figures of the report and its worst rows.
-        best_by: The metrics that pick the best weights by default: the first that these rows have.
-        served_as: The TF Serving method beside predict that its answers fit, if one does.
-        prepare: A clean table to the same with the columns that the task goes on with, where users may give others.
-        weights: (targets, vocabulary, token store) to the weight of each row of the store, `(rows,)` float32; None for
-            equal weights.
-        calibrate: (answers to the validation rows, their table, vocabulary) to the vocabulary with what is tuned on
-            them, such as thresholds; None where nothing is.
-    """
-
-    name: str
-    columns: Sequence[Column]
-    vocabulary: Callable[[Mapping[str, Table], Recipe], Vocabulary]
-    targets: Callable[[Table, Vocabulary, Store], np.ndarray | Aligned]
-    features: Callable[[Any, Sequence[Any]], dict[str, Any]]
-    head: Callable[..., Any]
-    loss: Callable[[Recipe, Vocabulary], Any]
-    answers: Callable[[Any, Vocabulary, Mapping[str, Any], Sequence[Any]], dict[str, Any]]
-    score: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], dict[str, Any]]
-    metrics: Callable[[Vocabulary], Iterable[str]]
-    shown: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], tuple[list[Any], list[dict[str, Any]]]]
-    best_by: Sequence[str]
-    served_as: Literal["classify", "regress"] | None = None
-    prepare: Callable[[Table], Table] = lambda table: table
-    weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
-    calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
-
-    @property
-    def text_columns(self) -> list[str]:
-        """The canonical names of its text columns."""
-        return [column.name for column in self.columns if column.kind == "text"]
-
-
-def refuse_class_knobs(recipe: Recipe, task_name: str) -> None:
-    """Refuses the knobs that only the task `classify` has.
-
-    Raises:
-        RecipeError: Names the knob.
-    """
-    for knob in ("label_smoothing", "class_weights"):
-        if getattr(recipe, knob):
-            raise RecipeError(f"{knob} is for task classify, not for {task_name}. Leave it out.")
-
-
-def rows(answers: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[dict[str, Any]]:
+def rows(answers: Mapping[str, np.ndarray], table: Table | None, vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """Answers as one dict of plain Python values a row.
 
     A number for each class becomes `{label: number}`, another list of numbers a list. Of several strings the empty ones
     are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one list of
     dicts, as long as there are texts in its first column of strings.
 
-    >>> rows({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, {"labels": ["yes", "no"]})
+    >>> rows({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, None, {"labels": ["yes", "no"]})
     [{'label': 'no', 'scores': {'yes': 0.25, 'no': 0.75}}]
-    >>> rows({"labels": np.array([[b"no", b""]])}, {"labels": ["yes", "no"]})
+    >>> rows({"labels": np.array([[b"no", b""]])}, None, {"labels": ["yes", "no"]})
     [{'labels': ['no']}]
-    >>> rows({"spans.text": np.array([[b"tea", b""]]), "spans.start": np.array([[4, 0]])}, {})
+    >>> rows({"spans.text": np.array([[b"tea", b""]]), "spans.start": np.array([[4, 0]])}, None, {})
     [{'spans': [{'text': 'tea', 'start': 4}]}]
     """
     columns: dict[str, list[Any]] = {}
@@ -126,3 +63,68 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the field. `kft.tasks.TASKS` lists them all.
+
+    Attributes:
+        name: As users write it.
+        columns: What it needs of the rows, with guesses.
+        vocabulary: (tables of all parts, recipe) to what the targets of train teach, checking those of the others.
+        targets: (table, vocabulary, token store) to what the loss compares with: `(rows of the store, …)`, or aligned
+            with its tokens; refuses unknown labels.
+        features: (preprocessor, text tensors) to the backbone's inputs and what else `answers` needs of the tokens, in
+            TF graph code.
+        head: (preset, vocabulary, max_length, dtype, seed) to a KerasHub task model.
+        loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs that sums the rows by their weights; those
+            of a batch add up to 1.
+        answers: (outputs, vocabulary, features that the model does not read, texts) to named answers, one of each for
+            every text, in TF graph code; predict and the export call it.
+        score: (answers as NumPy arrays, table, vocabulary) to metrics.
+        metrics: (vocabulary) to the names of the single numbers among them.
+        shown: (answers, table, vocabulary) to the figures of the report and its worst rows.
+        best_by: The metrics that pick the best weights by default: the first that these rows have.
+        served_as: The TF Serving method beside predict that its answers fit, if one does.
+        rows: (answers as NumPy arrays, the table they answer, vocabulary) to one dict of plain values a row.
+        prepare: A clean table to the same with the columns that the task goes on with, where users may give others.
+        weights: (targets, vocabulary, token store) to the weight of each row of the store, `(rows,)` float32; None for
+            equal weights.
+        calibrate: (answers to the validation rows, their table, vocabulary) to the vocabulary with what is tuned on
+            them, such as thresholds; None where nothing is.
+    """
+
+    name: str
+    columns: Sequence[Column]
+    vocabulary: Callable[[Mapping[str, Table], Recipe], Vocabulary]
+    targets: Callable[[Table, Vocabulary, Store], np.ndarray | Aligned]
+    features: Callable[[Any, Sequence[Any]], dict[str, Any]]
+    head: Callable[..., Any]
+    loss: Callable[[Recipe, Vocabulary], Any]
+    answers: Callable[[Any, Vocabulary, Mapping[str, Any], Sequence[Any]], dict[str, Any]]
+    score: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], dict[str, Any]]
+    metrics: Callable[[Vocabulary], Iterable[str]]
+    shown: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], tuple[list[Any], list[dict[str, Any]]]]
+    best_by: Sequence[str]
+    served_as: Literal["classify", "regress"] | None = None
+    rows: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], list[dict[str, Any]]] = rows
+    prepare: Callable[[Table], Table] = lambda table: table
+    weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
+    calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The canonical names of its text columns."""
+        return [column.name for column in self.columns if column.kind == "text"]
+
+
+def refuse_class_knobs(recipe: Recipe, task_name: str) -> None:
+    """Refuses the knobs that only the task `classify` has.
+
+    Raises:
+        RecipeError: Names the knob.
+    """
+    for knob in ("label_smoothing", "class_weights"):
+        if getattr(recipe, knob):
+            raise RecipeError(f"{knob} is for task classify, not for {task_name}. Leave it out.")

@@ -149,9 +149,9 @@ def answers(
         text: `(batch,)` strings.
 
     Returns:
-        `words`, `tags` `(batch, words)` strings, filled up with empty ones, `starts` and `ends` `(batch, words)` int32
-        in characters, and for entities `entities.type` and `.text` `(batch, entities)` strings, `.start` and `.end`
-        int32, and `.score` float32, the mean probability of its words' classes.
+        `tags` and `words.text` `(batch, words)` strings, filled up with empty ones, `words.start` and `.end` `(batch,
+        words)` int32 in characters, and for entities `entities.type` and `.text` `(batch, entities)` strings, `.start`
+        and `.end` int32, and `.score` float32, the mean probability of its words' classes.
     """
     strings = characters.valid(tf.convert_to_tensor(text))
     found = words.find(strings)
@@ -169,7 +169,7 @@ def answers(
         return tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]], constant_values=fill)
 
     starts, ends = filled(found.starts, 0), filled(found.ends, 0)
-    answer = {"words": filled(found.texts, ""), "starts": starts, "ends": ends}
+    answer = {"words.text": filled(found.texts, ""), "words.start": starts, "words.end": ends}
     if is_plain:
         names = tf.gather(tf.constant(list(classes)), ids)
         return {**answer, "tags": tf.where(is_word, names, "")}

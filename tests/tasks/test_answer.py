@@ -1,0 +1,144 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kft
+from kft.errors import DataError
+from kft.evaluation import extraction
+from kft.models import heads, presets
+from kft.tasks.answer import ANSWER, SpanCrossentropy, targets
+from kft.text import extraction as graph
+from kft.text.tokens import Encoder
+
+
+def asked(row):
+    """What it is about, and a question that has no answer."""
+    noun = row["text"].split()[1]
+    about = {"context": row["text"], "question": "the same", "answers": [{"text": noun, "answer_start": 4}]}
+    return [about, {"context": row["text"], "question": "tea", "answers": []}]
+
+
+@pytest.fixture(scope="module")
+def run(message_rows, quick, tmp_path_factory):
+    rows = list(itertools.chain(*map(asked, message_rows)))
+    out = tmp_path_factory.mktemp("runs") / "answers"
+    shares = {"validation": 0.2, "test": 0.2}
+    return kft.fit(rows, epochs=60, out=str(out), **shares, **quick)
+
+
+def test_answers_are_parts_of_the_context(run):
+    assert run.task is ANSWER  # by the columns
+    assert run.metrics["test"]["f1"] > 0.8
+    context = "the\u00a0Invoice was\tlost today"
+    found, none = run.predict([("the same", context), ("tea", context)])
+    assert context[found["start"] : found["end"]] == found["answer"] == "Invoice"
+    assert none["answer"] == "" and (none["start"], none["end"]) == (-1, -1)
+    assert none["no_answer"] > run.vocabulary["threshold"] >= found["no_answer"]
+    for answer in (found, none):
+        assert 1 <= len(answer["nbest"]) <= 5
+        assert all(context[one["start"] : one["end"]] == one["answer"] for one in answer["nbest"])
+        assert answer["no_answer"] + sum(one["score"] for one in answer["nbest"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_end_of_a_long_context_is_searched_too(run):
+    context = "was lost " * 80 + "the invoice is wrong"
+    (answer,) = run.predict([{"question": "the same", "context": context}])
+    assert all(context[one["start"] : one["end"]] == one["answer"] for one in answer["nbest"])
+    assert max(one["end"] for one in answer["nbest"]) > 100
+
+
+@pytest.mark.slow
+def test_the_export_answers_the_same(run, tmp_path):
+    version = run.export(tmp_path / "saved_models" / "answers")
+    contract = json.loads((version / "assets.extra" / "kft.json").read_text())
+    assert contract["task"] == "answer" and contract["inputs"] == ["question", "context"]
+    assert contract["largest_difference"] <= 1e-5
+
+
+def test_an_answer_that_is_not_in_its_context_is_refused_by_row():
+    rows = [{"question": "who", "context": "the tea", "answers": "the soup"}]
+    with pytest.raises(DataError, match="row 1.*soup"):
+        kft.check(rows, validation=0)
+
+
+def test_targets_are_the_tokens_of_the_answer_in_each_window(tiny_preset):
+    from kft.data import columns, formats, store
+    from kft.data.clean import clean
+    from kft.tasks.answer import prepare
+
+    model = heads.token_model(presets.find(tiny_preset), 2, max_length=16, dtype="float32", seed=0)
+    context = "was lost " * 10 + "the invoice is wrong"
+    rows = [{"question": "my lamp", "context": context, "answers": "the invoice"}]
+    table = formats.read(rows, role="train")
+    table = prepare(clean(columns.canonical(table, {c.name: c.name for c in ANSWER.columns}), ANSWER.columns))
+    encoder = Encoder(model.preprocessor, 2, graph.encode)
+    tokens = store.in_memory(encoder([[rows[0]["question"]], [context]]), encoder)
+    assert len(tokens) > 1 and set(tokens.texts) == {0}
+    found = targets(table, {}, tokens)
+    has_answer = np.flatnonzero(found[:, 1])
+    assert len(has_answer)
+    for row in has_answer:
+        first, last = found[row]
+        part = slice(*tokens.offsets[""][row : row + 2])
+        assert context[tokens.ids["start"][part][first] : tokens.ids["end"][part][last]] == "the invoice"
+    assert not found[0].any()
+
+
+def spans_by_hand(logits, extras, text):
+    found = {}
+    for window in np.flatnonzero(extras["text"] == text):
+        first, last = extras["start"][window], extras["end"][window]
+        for i, j in itertools.product(range(logits.shape[1]), repeat=2):
+            if first[i] >= 0 and first[j] >= 0 and i <= j < i + graph.LONGEST_ANSWER:
+                score = logits[window, i, 0] + logits[window, j, 1]
+                key = (first[i], last[j])
+                found[key] = max(found.get(key, -np.inf), score)
+    return sorted(found.items(), key=lambda item: -item[1])[: graph.NUM_BEST]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_spans_over_all_windows_by_hand(seed):
+    random = np.random.default_rng(seed)
+    context = ["abcdefghij", "xy"]
+    positions = [[-1, 0, 1, 2, 3, -1], [-1, 2, 3, 4, 5, -1], [-1, 6, 7, 8, 9, -1], [-1, 0, 1, -1, -1, -1]]
+    start = np.array(positions, np.int32)
+    extras = {"text": np.array([0, 0, 0, 1], np.int32), "start": start, "end": np.where(start >= 0, start + 1, -1)}
+    logits = random.normal(scale=2, size=(4, 6, 2)).astype(np.float32)
+    found = {k: v.numpy() for k, v in graph.answers(tf.constant(logits), 1.0, extras, context).items()}
+    for text in range(2):
+        expected = spans_by_hand(logits, extras, text)
+        spans = list(zip(found["nbest.start"][text], found["nbest.end"][text], strict=True))
+        assert spans[: len(expected)] == [span for span, _ in expected]
+        none = min(logits[w, 0].sum() for w in np.flatnonzero(extras["text"] == text))
+        scores = np.array([none, *[score for _, score in expected]])
+        np.testing.assert_allclose(found["no_answer"][text], (np.exp(scores) / np.exp(scores).sum())[0], rtol=1e-4)
+        assert found["answer"][text].decode() == context[text][slice(*expected[0][0])]
+
+
+def test_loss_is_the_mean_of_both_ends():
+    logits = np.random.default_rng(0).normal(size=(1, 4, 2)).astype(np.float32)
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -(log_probs[0, 1, 0] + log_probs[0, 3, 1]) / 2
+    assert float(SpanCrossentropy()(np.array([[1, 3]]), logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_scores_follow_squad():
+    found = extraction.scored(["The Tower!", "in 1990", "", "x"], [["tower", "a"], ["1990"], [], []])
+    assert found["exact_match"] == 0.5
+    assert found["f1"] == pytest.approx((1 + 2 / 3 + 1 + 0) / 4)
+    assert found["unanswerable_accuracy"] == 0.5 and found["answerable_f1"] == pytest.approx(5 / 6)
+
+
+def test_the_threshold_is_the_best_one():
+    none, answers, truths = [0.1, 0.3, 0.4, 0.8], ["a", "b", "c", "d"], [["a"], [], ["c"], []]
+    best = extraction.best_threshold(none, answers, truths)
+
+    def f1_at(cut):
+        kept = [answer if p <= cut else "" for p, answer in zip(none, answers, strict=True)]
+        return extraction.scored(kept, truths)["f1"]
+
+    assert f1_at(best) == max(f1_at(cut) for cut in (0, 0.2, 0.35, 0.5, 1))
+    assert extraction.best_threshold([0.9], ["a"], [["a"]]) == 1.0

@@ -1,0 +1,206 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kft
+from kft.data import formats
+from kft.data.store import Aligned
+from kft.errors import DataError
+from kft.evaluation import tagging
+from kft.tasks import tag
+from kft.tasks.tag import TAG, WordCrossentropy
+from kft.text import tagging as graph
+
+CLASSES = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+
+
+def with_spans(row):
+    """The noun is an entity of its topic."""
+    noun = row["text"].split()[1]
+    return {"text": row["text"], "spans": [{"start": 4, "end": 4 + len(noun), "label": row["topic"]}]}
+
+
+@pytest.fixture(scope="module")
+def run(message_rows, quick, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "entities"
+    shares = {"validation": 0.2, "test": 0.2}
+    return kft.fit([with_spans(row) for row in message_rows], epochs=30, out=str(out), **shares, **quick)
+
+
+def test_entities_are_found_where_they_are(run):
+    assert run.task is TAG  # by the columns
+    assert run.metrics["test"]["entity_f1"] > 0.9
+    (answer,) = run.predict(["the  Invoice was\tlost today"])
+    ((kind, text, start, end, score),) = [tuple(entity.values()) for entity in answer["entities"]]
+    assert (kind, text, start, end) == ("billing", "Invoice", 5, 12) and 0 < score <= 1
+    assert answer["tags"] == ["O", "B-billing", "O", "O", "O"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\ufeffMy \U0001f600 parcel,\u00a0caf\u00e9", "the parcel is late when you can " * 30]
+)
+def test_words_and_entities_are_parts_of_the_text(run, text):
+    (answer,) = run.predict([text])
+    assert len(answer["tags"]) == len(answer["words"])
+    assert "".join(word["text"] for word in answer["words"]) == "".join(text.replace("\ufeff", "").split())
+    for part in [*answer["words"], *answer["entities"]]:
+        assert text[part["start"] : part["end"]] == part["text"]
+
+
+def test_words_with_plain_tags_are_learnt_and_scored_by_the_given_words(message_rows, quick, tmp_path):
+    kinds = {"the": "DET", "parcel": "NOUN", "courier": "NOUN", "invoice": "NOUN", "refund": "NOUN", "lamp": "NOUN"}
+    rows = [
+        {"words": row["text"].split(), "tags": [kinds.get(word, "X") for word in row["text"].split()]}
+        for row in message_rows
+    ]
+    run = kft.fit(rows, validation=0, test=0.2, epochs=4, out=str(tmp_path / "run"), **quick)
+    assert run.vocabulary["scheme"] == "plain"
+    assert run.metrics["test"]["token_accuracy"] > 0.95
+    assert set(run.metrics["test"]["per_class"]) == {"DET", "NOUN", "X"}
+    (answer,) = run.predict([{"words": ["the", "lamp"]}])
+    assert answer["words"] == [{"text": "the", "start": 0, "end": 3}, {"text": "lamp", "start": 4, "end": 8}]
+    assert answer["tags"] == ["DET", "NOUN"] and "entities" not in answer
+
+
+@pytest.mark.slow
+def test_the_export_answers_the_same(run, tmp_path):
+    version = run.export(tmp_path / "saved_models" / "entities")
+    contract = json.loads((version / "assets.extra" / "kft.json").read_text())
+    assert contract["task"] == "tag" and contract["largest_difference"] <= 1e-5
+    signatures = tf.saved_model.load(str(version)).signatures
+    assert sorted(signatures) == ["serving_default"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"words": ["a", "b"], "tags": ["O"]}, "row 2 has 2 words and 1 tag"),
+        ({"words": ["a"], "tags": ["B-new"]}, "'new' is unknown"),
+    ],
+)
+def test_tags_that_cannot_be_learnt_are_refused_by_row(row, message, quick):
+    rows = [{"words": ["tea", "is", "good"], "tags": ["B-drink", "O", "O"]}] * 4
+    bad = {"validation": [rows[0], row]} if "new" in message else {}
+    train = rows if bad else [rows[0], row, *rows]
+    with pytest.raises(DataError, match=message):
+        kft.check(train, task="tag", **bad)
+
+
+def test_overlapping_spans_are_refused_by_row():
+    spans = [{"start": 0, "end": 5, "label": "a"}, {"start": 4, "end": 7, "label": "b"}]
+    with pytest.raises(DataError, match="row 1"):
+        kft.check([{"text": "the tea", "spans": spans}], validation=0)
+
+
+def test_an_odd_sequence_is_noted_and_read_as_an_entity():
+    rows = [{"words": ["old", "tea"], "tags": ["O", "I-drink"]}, {"words": ["new", "cup"], "tags": ["O", "O"]}]
+    data = kft.check(rows, validation=0)
+    assert any("I-drink" in note for note in data.notes)
+    assert data.vocabulary["labels"] == ["O", "B-drink", "I-drink"]
+
+
+def prepared(rows):
+    return tag.prepare(formats.read(rows, role="train"))
+
+
+def test_ideographs_touch_when_words_become_a_text():
+    table = prepared([{"words": ["我", "爱", "New", "York", "市"]}])
+    assert table.texts("text") == ["我爱 New York 市"]
+    assert table.texts("starts") == [[0, 1, 3, 7, 12]]
+
+
+def test_word_tags_follow_the_parts_of_a_word():
+    words = [{"words": ["U.S.", "tea"], "tags": ["B-LOC", "O"]}]
+    table, vocabulary = prepared(words), {"labels": CLASSES, "scheme": "bio", "missing": 0}
+    (tags,) = tag._word_tags(table, tag._words(table), vocabulary)
+    assert tags == ["B-LOC", "I-LOC", "I-LOC", "I-LOC", "O"]
+
+
+def test_loss_is_the_mean_over_words_whatever_the_batch():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(2, 3, 4)).astype(np.float32)
+    targets = np.array([[1, -1, 3], [-1, 0, -1]])
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    each = [-log_probs[0, 0, 1], -log_probs[0, 2, 3], -log_probs[1, 1, 0]]
+    weights = np.array([2, 1], np.float32)
+    found = WordCrossentropy()(targets, logits, weights / weights.sum())
+    assert float(found) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_a_row_weighs_as_much_as_it_has_words():
+    class Tokens:
+        offsets = {"": np.array([0, 2, 5, 6])}
+
+    aligned = Aligned(np.array([0, -1, 2, 2, 1, -1]))
+    assert tag.weights(aligned, {}, Tokens()).tolist() == [1, 3, 0]
+
+
+def best_by_hand(logits):
+    def is_fine(path):
+        before = "O"
+        for name in (CLASSES[i] for i in path):
+            if name.startswith("I-") and before[2:] != name[2:]:
+                return False
+            before = name
+        return True
+
+    paths = [p for p in itertools.product(range(len(CLASSES)), repeat=len(logits)) if is_fine(p)]
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return max(paths, key=lambda path: sum(log_probs[i, k] for i, k in enumerate(path)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.lists(st.integers(1, 4), min_size=1, max_size=3))
+def test_decoding_finds_the_best_allowed_sequence(seed, lengths):
+    random = np.random.default_rng(seed)
+    logits = random.normal(scale=3, size=(len(lengths), max(lengths), len(CLASSES))).astype(np.float32)
+    found = graph._decoded(tf.constant(logits), tf.constant(lengths), CLASSES).numpy()
+    for row, length in enumerate(lengths):
+        assert tuple(found[row, :length]) == best_by_hand(logits[row, :length])
+        assert not found[row, length:].any()
+
+
+def test_bioes_tags_are_written_and_read():
+    ids = tf.constant([[1, 2, 0, 3, 1, 0]])
+    is_word = tf.sequence_mask([5], 6)
+    written = [name.decode() for name in graph._written(ids, is_word, CLASSES, "bioes").numpy()[0][:5]]
+    assert written == ["B-LOC", "E-LOC", "O", "S-PER", "S-LOC"]
+    assert tagging.bioes(["B-LOC", "I-LOC", "O", "B-PER", "B-LOC"]) == written
+    assert tagging.entities(written) == [("LOC", 0, 1), ("PER", 3, 3), ("LOC", 4, 4)]
+
+
+def test_scores_are_those_of_whole_entities():
+    truth = [["B-LOC", "I-LOC", "O"], ["B-PER", "O", "B-LOC"]]
+    answered = [["B-LOC", "O", "O"], ["B-PER", "O", "B-LOC"]]
+    found = tagging.scored(truth, answered, is_plain=False)
+    assert found["entity_precision"] == found["entity_recall"] == pytest.approx(2 / 3)
+    assert found["token_accuracy"] == pytest.approx(5 / 6)
+    assert found["per_class"]["PER"]["f1"] == 1 and found["per_class"]["LOC"]["support"] == 2
+    assert set(tagging.metric_names(CLASSES, is_plain=False)) == {k for k, v in found.items() if isinstance(v, float)}
+
+
+def test_given_words_get_one_tag_each():
+    found = {
+        "tags": np.array([[b"B-LOC", b"I-LOC", b"I-LOC", b"I-LOC", b"O"]]),
+        "words.text": np.array([[b"U", b".", b"S", b".", b"tea"]]),
+        "words.start": np.array([[0, 1, 2, 3, 5]]),
+        "words.end": np.array([[1, 2, 3, 4, 8]]),
+        "entities.type": np.array([[b"LOC"]]),
+        "entities.text": np.array([[b"U.S."]]),
+        "entities.start": np.array([[0]]),
+        "entities.end": np.array([[4]]),
+        "entities.score": np.array([[0.5]]),
+    }
+    table = prepared([{"words": ["U.S.", "tea"], "tags": ["B-LOC", "O"]}])
+    for scheme, expected in (("bio", ["B-LOC", "O"]), ("bioes", ["S-LOC", "O"])):
+        vocabulary = {"labels": CLASSES, "scheme": scheme, "missing": 0}
+        (answer,) = tag.rows(found, table, vocabulary)
+        assert answer["tags"] == expected
+        assert [word["text"] for word in answer["words"]] == ["U.S.", "tea"]
+        assert answer["entities"][0]["text"] == "U.S."
+        assert tag.score(found, table, vocabulary)["entity_f1"] == 1
