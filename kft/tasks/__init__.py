@@ -43,19 +43,22 @@ def find(name: str) -> Task:
 
 
 def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
-    """Reads the task off the columns: questions, words with tags, spans of a text, or else a label.
+    """Reads the task off the columns: a label, or else questions about texts, words with tags, spans of a text.
 
-    Fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot be told from
-    classes, so `ordinal` has to be asked for.
+    Labels that are fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot
+    be told from classes, so `ordinal` has to be asked for.
 
     Returns:
         The task and a sentence that says what was decided and why.
     """
-    for task in (ANSWER, TAG):
-        with contextlib.suppress(DataError):
-            found = columns.choose(table, task.columns, given)
-            return task, f"{task.name}, because there are the columns {', '.join(map(repr, found.values()))}"
-    chosen = columns.choose(table, CLASSIFY.columns, given)
+    try:
+        chosen = columns.choose(table, CLASSIFY.columns, given)
+    except DataError:
+        for task in (ANSWER, TAG):
+            with contextlib.suppress(DataError):
+                found = columns.choose(table, task.columns, given)
+                return task, f"{task.name}, because there are the columns {', '.join(map(repr, found.values()))}"
+        raise
     values = table.rows[chosen["label"]]
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
         return MULTILABEL, f"multilabel, because {chosen['label']!r} holds lists"
