@@ -17,7 +17,7 @@ from pydantic import Field
 
 from kft.errors import RecipeError, did_you_mean
 
-COLUMN_KNOBS = ("text", "text_pair", "label", "words", "tags", "spans", "question", "context", "answers")
+COLUMN_KNOBS = ("text", "text_pair", "label", "words", "tags", "spans", "question", "context", "answers", "choices")
 """The knobs that name a column of the rows: what kft calls it."""
 
 
@@ -45,7 +45,8 @@ class Recipe(pydantic.BaseModel):
     )
     task: str = Field(
         "auto",
-        description="What is learnt: classify, multilabel, ordinal, regress, tag, answer; auto: by the columns.",
+        description="What is learnt: answer, choose, classify, joint, multilabel, ordinal, regress, relate, tag. "
+        "auto: read off the columns.",
     )
     preset: str = Field(
         "minilm",
@@ -62,6 +63,7 @@ class Recipe(pydantic.BaseModel):
     spans: str | None = Field(None, description="Column with lists of {start, end, label} in the text (tag).")
     question: str | None = Field(None, description="Column with the question (answer).")
     context: str | None = Field(None, description="Column with the text that is asked about (answer).")
+    choices: str | None = Field(None, description="Column with lists of texts to choose from (choose).")
     answers: str | None = Field(None, description="Column with gold answers: texts, or {text, answer_start} (answer).")
     allow_leaks: bool = Field(False, description="Go on though rows of train stand in test too.")
 

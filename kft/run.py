@@ -87,6 +87,7 @@ class Run:
     @cached_property
     def model(self) -> Any:
         """The fine-tuned KerasHub task model, in float32."""
+        from kft import tasks  # noqa: F401  (registers the models that tasks bring)
         from kft.models import heads
 
         return heads.open_task(str(self.path / PRESET))

@@ -174,6 +174,7 @@ def _rows(count: int) -> str:
 CONVERSIONS = {
     "text": _text_column,
     "words": words_column,
+    "marks": spans_column,
     "choices": choices_column,
     "label": label_column,
     "labels": labels_column,

@@ -14,9 +14,9 @@ class Column:
 
     Attributes:
         name: What kft calls it, whatever the table does.
-        kind: What its cells hold. Inputs are `text`, `words` (a list of them) and `choices` (a list of texts); targets
-            are `label` (a class), `labels` (any number of them), `number`, `tags` (one for each word), `spans`
-            (labelled parts of a text) and `answers` (parts of a context).
+        kind: What its cells hold. Inputs are `text`, `words` (a list of them), `marks` (labelled parts of a text) and
+            `choices` (a list of texts); targets are `label` (a class), `labels` (any number of them), `number`, `tags`
+            (one for each word), `spans` (labelled parts of a text) and `answers` (parts of a context).
         required: Whether the task cannot do without it.
         guesses: Names to look for when the user gives none; case does not matter.
         instead_of: The column that this one is another form of: where it is found the other is not looked for, unless
@@ -24,7 +24,7 @@ class Column:
     """
 
     name: str
-    kind: Literal["text", "words", "choices", "label", "labels", "number", "tags", "spans", "answers"]
+    kind: Literal["text", "words", "marks", "choices", "label", "labels", "number", "tags", "spans", "answers"]
     required: bool = True
     guesses: tuple[str, ...] = ()
     instead_of: str | None = None
@@ -32,7 +32,7 @@ class Column:
     @property
     def is_input(self) -> bool:
         """Whether the network reads it; else it is a target, which rows to predict lack."""
-        return self.kind in ("text", "words", "choices")
+        return self.kind in ("text", "words", "marks", "choices")
 
 
 def choose(

@@ -116,12 +116,12 @@ class Store:
 
 
 def group_of(name: str, groups: Iterable[str]) -> str:
-    """The group that a feature belongs to: the longest one that its name begins with.
+    """The group that a feature belongs to: the longest one that its name begins with, or else the first.
 
-    >>> group_of("decoder_token_ids", ["encoder_", "decoder_"]), group_of("token_ids", [""])
-    ('decoder_', '')
+    >>> group_of("decoder_token_ids", ["encoder_", "decoder_"]), group_of("word", ["encoder_"])
+    ('decoder_', 'encoder_')
     """
-    return max((group for group in groups if name.startswith(group)), key=len)
+    return max((group for group in groups if name.startswith(group)), key=len, default=next(iter(groups)))
 
 
 def cached(key: str, slices: Callable[[], Iterator[Encoded]], encoder: Any, cache_dir: Path) -> Store:

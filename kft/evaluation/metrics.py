@@ -36,6 +36,7 @@ DIRECTIONS = {
     "entity_f1": "max",
     "macro_entity_f1": "max",
     "exact_match": "max",
+    "intent_accuracy": "max",
     "rmse": "min",
 }
 

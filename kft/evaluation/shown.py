@@ -126,3 +126,24 @@ def extracted(
 def _entities(tags: Sequence[str], most: int = 12) -> str:
     found = [f"{number}: {tag}" for number, tag in enumerate(tags, 1) if tag != "O"]
     return ", ".join(found[:most]) + (", …" if len(found) > most else "") or "none"
+
+
+def chosen(
+    scores: np.ndarray, table: Table, targets: np.ndarray, names: Sequence[str]
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Calibration, and the wrong choices made with most confidence; `names` are the columns of the choices."""
+
+    def choice(row: int, number: int) -> str:
+        return table.rows[names[int(number)]][int(row)].as_py()
+
+    worst = [
+        {
+            "texts": _texts(table, row),
+            "truth": choice(row, targets[row]),
+            "answer": choice(row, scores[row].argmax()),
+            "score": float(scores[row].max()),
+            "why": f"the truth was given {scores[row][targets[row]]:.1%}",
+        }
+        for row in report.worst_classified(scores, targets, WORST)
+    ]
+    return [figures.calibration(scores, targets)], worst

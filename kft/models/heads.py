@@ -25,12 +25,11 @@ def sequence_model(preset: Preset, num_outputs: int, max_length: int, dtype: str
     """
     keras.utils.set_random_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
-    preprocessor = _preprocessor(preset, backbone, tokenizer, max_length)
+    preprocessor = preprocessor_of(preset, backbone, tokenizer, max_length)
     classifier_class: Any = preset.classifier_class()
     if classifier_class is not None:
         return classifier_class(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
-    is_last = preset.is_causal() or preprocessor.end_order
-    pooling = "mean" if preprocessor.prefix else "last" if is_last else "first"
+    pooling = pooling_of(preset, preprocessor)
     return SequenceClassifier(
         backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, pooling=pooling, compile=False
     )
@@ -40,11 +39,11 @@ def token_model(preset: Preset, num_outputs: int, max_length: int, dtype: str, s
     """A model from token features to `(batch, tokens, num_outputs)` logits; arguments as for `sequence_model`."""
     keras.utils.set_random_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
-    preprocessor = _preprocessor(preset, backbone, tokenizer, max_length)
+    preprocessor = preprocessor_of(preset, backbone, tokenizer, max_length)
     return TokenClassifier(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
 
 
-def _preprocessor(preset: Preset, backbone: Any, tokenizer: Any, max_length: int) -> Any:
+def preprocessor_of(preset: Preset, backbone: Any, tokenizer: Any, max_length: int) -> Any:
     """KerasHub's for classification where there is one, else ours."""
     classifier_class: Any = preset.classifier_class()
     if classifier_class is not None:
@@ -57,6 +56,14 @@ def _preprocessor(preset: Preset, backbone: Any, tokenizer: Any, max_length: int
         with_segments="segment_ids" in names,
         end_order=_xlnet_end(tokenizer) if preset.backbone_class is keras_hub.models.XLNetBackbone else None,
     )
+
+
+def pooling_of(preset: Preset, preprocessor: Any) -> str:
+    """What rows are read off: of decoders the last token, of encoders beside a decoder the mean, else the first."""
+    if not isinstance(preprocessor, SequencePreprocessor):
+        return "first"
+    is_last = preset.is_causal() or preprocessor.end_order
+    return "mean" if preprocessor.prefix else "last" if is_last else "first"
 
 
 def _xlnet_end(tokenizer: Any) -> list[int]:

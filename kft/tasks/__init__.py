@@ -12,19 +12,25 @@ from kft.data import columns
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError, did_you_mean
 from kft.tasks.answer import ANSWER
+from kft.tasks.choose import CHOOSE
 from kft.tasks.classify import CLASSIFY
+from kft.tasks.joint import JOINT
 from kft.tasks.multilabel import MULTILABEL
 from kft.tasks.ordinal import ORDINAL
 from kft.tasks.regress import REGRESS
+from kft.tasks.relate import RELATE
 from kft.tasks.tag import TAG
 from kft.tasks.task import Task
 
 TASKS: dict[str, Task] = {
     "answer": ANSWER,
+    "choose": CHOOSE,
     "classify": CLASSIFY,
+    "joint": JOINT,
     "multilabel": MULTILABEL,
     "ordinal": ORDINAL,
     "regress": REGRESS,
+    "relate": RELATE,
     "tag": TAG,
 }
 

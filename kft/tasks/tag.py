@@ -7,17 +7,14 @@ scored by them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
-import pyarrow as pa
 from keras import ops
 
-from kft.data import checks, store
+from kft.data import checks, joined, store
 from kft.data.columns import Column
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
@@ -34,14 +31,9 @@ from kft.text import tagging as graph
 from kft.text import words
 from kft.text.tagging import OUTSIDE
 
-IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-
 
 def prepare(table: Table) -> Table:
-    """Words become a text, and what is known of them spans of it.
-
-    Words stand with a space between them; two ideographs touch, as they do in a text.
-    """
+    """Checks what belongs together; words become a text, and what is known of them spans of it."""
     if "words" not in table.names():
         if "spans" in table.names():
             checks.check_spans(table)
@@ -49,25 +41,7 @@ def prepare(table: Table) -> Table:
     if "tags" in table.names():
         checks.check_tags(table)
         table = table.with_notes(*checks.odd_sequences(table))
-    texts, starts = zip(*(_joined(row) for row in table.texts("words")), strict=True)
-    rows = table.rows.append_column("text", pa.chunked_array([pa.array(texts, pa.large_string())]))
-    rows = rows.append_column("starts", pa.chunked_array([pa.array(starts, pa.large_list(pa.int64()))]))
-    return replace(table, rows=rows)
-
-
-def _joined(row: Sequence[str]) -> tuple[str, list[int]]:
-    """The text of some words, and where each begins.
-
-    >>> _joined(["Tea", "in", "北", "京"])
-    ('Tea in 北京', [0, 4, 7, 8])
-    """
-    text, starts = "", []
-    for word in row:
-        touches = not text or (IDEOGRAPH.match(text[-1]) and IDEOGRAPH.match(word[0]))
-        text += "" if touches else " "
-        starts.append(len(text))
-        text += word
-    return text, starts
+    return joined.with_text(table)
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -131,12 +105,11 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
         classes += [ids[tag] for tag in tags]
         counts.append(len(tags))
     begins = np.concatenate([[0], np.cumsum(counts)])[:-1]
-    text = np.repeat(tokens.texts, np.diff(tokens.offsets[""] if "" in tokens.offsets else tokens.offsets["encoder_"]))
+    group = tokens.group_of("word")
+    text = np.repeat(tokens.texts, np.diff(tokens.offsets[group]))
     word = np.asarray(tokens.ids["word"])
-    return Aligned(
-        np.where(word >= 0, np.array([*classes, -1], np.int32)[np.where(word >= 0, begins[text] + word, -1)], -1),
-        group=tokens.group_of("word"),
-    )
+    # The last stands for tokens that no word is read off.
+    return Aligned(np.array([*classes, -1], np.int32)[np.where(word >= 0, begins[text] + word, -1)], group)
 
 
 def _words(table: Table) -> Iterator[list[tuple[int, int]]]:
@@ -206,7 +179,13 @@ def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], tex
 
 def rows(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """The answers to each text; where words were given, with these words and a tag for each."""
-    plain = task.rows(found, table, vocabulary)
+    return at_given_words(task.rows(found, table, vocabulary), found, table, vocabulary)
+
+
+def at_given_words(
+    plain: list[dict[str, Any]], found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary
+) -> list[dict[str, Any]]:
+    """Rows of answers, with the given words and a tag for each where there are such words."""
     if "words" not in table.names():
         return plain
     given = zip(plain, table.texts("words"), _places(table), _predicted(found, vocabulary), strict=True)
@@ -234,10 +213,10 @@ def _at_words(spans: list[Span], places: list[tuple[int, int]], vocabulary: Voca
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """Entity precision, recall and F1 by seqeval, and the accuracy of tags, over the words or spans of the rows."""
-    return tagging.scored(*_compared(found, table, vocabulary), is_plain=vocabulary["scheme"] == "plain")
+    return tagging.scored(*compared(found, table, vocabulary), is_plain=vocabulary["scheme"] == "plain")
 
 
-def _compared(
+def compared(
     found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary
 ) -> tuple[list[list[str]], list[list[str]]]:
     """True and answered tags, one for each word of the rows, or for each character where rows have spans."""
@@ -271,7 +250,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 
 def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
     """The rows with most wrong words."""
-    return shown.tagged(*_compared(found, table, vocabulary), table)
+    return shown.tagged(*compared(found, table, vocabulary), table)
 
 
 TAG = Task(

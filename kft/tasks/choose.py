@@ -1,0 +1,146 @@
+"""Multiple choice: which of several texts goes with a text (what follows, which answer is right)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from kft.data.columns import Column
+from kft.data.store import Store
+from kft.data.table import Table
+from kft.errors import DataError
+from kft.evaluation import metrics, shown
+from kft.models import choices as models
+from kft.models.presets import Preset
+from kft.recipe import Recipe
+from kft.tasks import classify
+from kft.tasks.task import Task, Vocabulary
+from kft.text import decode, tokens
+
+MOST = 8
+NAMES = tuple(f"choice{number}" for number in range(1, MOST + 1))
+
+
+def prepare(table: Table) -> Table:
+    """A list of choices becomes a column for each; labels become the number of the right one, counted from 0.
+
+    Raises:
+        DataError: Rows with different numbers of choices, too many, or a label that is none of them.
+    """
+    if "choices" in table.names():
+        lists = table.texts("choices")
+        counts = [len(row) for row in lists]
+        odd = next((i for i, count in enumerate(counts) if count != counts[0] or count > MOST), None)
+        if odd is not None:
+            expected = f"{min(counts[0], MOST)}, as the first row has" if counts[0] <= MOST else f"{MOST} at most"
+            raise DataError(f"{table.where(odd)}: has {counts[odd]} choices; expected {expected}.")
+        rows = table.rows.drop_columns(["choices"])
+        for name, column in zip(NAMES, zip(*lists, strict=True), strict=False):
+            rows = rows.append_column(name, pa.chunked_array([pa.array(column, pa.large_string())]))
+        table = replace(table, rows=rows)
+    return _numbered(table) if "label" in table.names() else table
+
+
+def _given(table: Table) -> list[str]:
+    return [name for name in NAMES if name in table.names()]
+
+
+def _numbered(table: Table) -> Table:
+    names = _given(table)
+    known = [str(number) for number in range(len(names))]
+    rows = zip(table.texts("label"), *(table.texts(name) for name in names), strict=True)
+    found = []
+    for index, (label, *row) in enumerate(rows):
+        if label not in known and label not in row:
+            raise DataError(
+                f"{table.where(index)}: the label is {label!r}; expected the number of a choice, counted from 0: "
+                f"{', '.join(known)}, or the choice itself."
+            )
+        found.append(label if label in known else str(row.index(label)))
+    column = pa.chunked_array([pa.array(found, pa.large_string())])
+    return replace(table, rows=table.rows.set_column(table.rows.column_names.index("label"), "label", column))
+
+
+def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+    """The numbers of the choices."""
+    names = _given(parts["train"])
+    if len(names) < 2:
+        raise DataError(
+            f"{parts['train'].source}: rows have {len(names)} choices; expected 2 to {MOST}: a column `choices` of "
+            "lists, or columns choice1, choice2, …"
+        )
+    return {"labels": [str(number) for number in range(len(names))]}
+
+
+def features(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The features of the text with each of its choices, which is cut last. Graph code."""
+    text, *choices = texts
+    found: dict[str, tf.Tensor] = {}
+    for number, choice in enumerate(choices, 1):
+        own = tokens.encode(preprocessor, [text, choice])
+        found |= {models.prefix(number) + name: value for name, value in own.items()}
+    return found
+
+
+def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+    """A model with a logit for each choice."""
+    return models.choice_model(preset, len(vocabulary["labels"]), **settings)
+
+
+def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
+    """`choice`, its number `label`, its `score`, and the `scores` of all."""
+    found = decode.classes(outputs, vocabulary["labels"])
+    columns = tf.stack([tf.convert_to_tensor(column) for column in texts[1:]], axis=1)  # (batch, choices)
+    best = tf.strings.to_number(found["label"], tf.int32)
+    return {"choice": tf.gather(columns, best, batch_dims=1), **found}
+
+
+def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+    """Calibration, and the wrong choices made with most confidence."""
+    return shown.chosen(found["scores"], table, targets(table, vocabulary), _given(table))
+
+
+def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
+    """The number of the right choice: `(rows,)` int32."""
+    return classify.targets(table, vocabulary)
+
+
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Accuracy, and the log loss."""
+    scored = metrics.classification(found["scores"], targets(table, vocabulary), vocabulary["labels"])
+    return {name: scored[name] for name in ("accuracy", "log_loss", "num_rows")}
+
+
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """Those that `score` gives."""
+    return ["accuracy", "log_loss"]
+
+
+CHOOSE = Task(
+    name="choose",
+    columns=(
+        Column("text", "text", guesses=(*classify.TEXT_GUESSES, "question")),
+        *(
+            Column(name, "text", required=False, guesses=(name, f"choice_{number}", f"option{number}"))
+            for number, name in enumerate(NAMES, 1)
+        ),
+        Column("choices", "choices", required=False, guesses=("choices", "options"), instead_of="choice1"),
+        Column("label", "label", guesses=("label", "answer", "correct")),
+    ),
+    prepare=prepare,
+    vocabulary=vocabulary,
+    targets=targets,
+    features=features,
+    head=head,
+    loss=classify.loss,
+    answers=answers,
+    score=score,
+    metrics=metric_names,
+    shown=worst,
+    best_by=("accuracy",),
+)

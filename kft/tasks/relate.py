@@ -1,0 +1,81 @@
+"""Relation classification: how two marked parts of a text belong together.
+
+The network reads the marks as `@` around the first part and `#` around the second, which every tokenizer knows.
+
+Reference:
+    Zhou and Chen, 2022, "An improved baseline for sentence-level relation extraction", sec. 3 (entity marker, punct),
+    https://arxiv.org/abs/2102.01373
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import tensorflow as tf
+
+from kft.data import checks
+from kft.data.columns import Column
+from kft.data.table import Table
+from kft.errors import DataError
+from kft.tasks import classify
+from kft.text import tokens
+
+MARKS = {"e1": "@", "e2": "#"}
+
+
+def prepare(table: Table) -> Table:
+    """Marks the parts that `spans` names e1 and e2 in the text, as in `<e1>Tea</e1> comes from <e2>China</e2>`.
+
+    Raises:
+        DataError: A text without both marks, or spans that are not one e1 and one e2.
+    """
+    if "spans" in table.names():
+        checks.check_spans(table)
+        rows = zip(table.texts("text"), table.texts("spans"), strict=True)
+        texts = [_marked(text, spans, table, index) for index, (text, spans) in enumerate(rows)]
+        column = pa.chunked_array([pa.array(texts, pa.large_string())])
+        rest = table.rows.drop_columns(["spans"])
+        table = replace(table, rows=rest.set_column(rest.column_names.index("text"), "text", column))
+    for index, text in enumerate(table.texts("text")):
+        for mark in MARKS:
+            if text.count(f"<{mark}>") != 1 or text.count(f"</{mark}>") != 1:
+                raise DataError(
+                    f"{table.where(index)}: the text has no single <{mark}>…</{mark}>; expected both parts to be "
+                    "marked, as in '<e1>Tea</e1> comes from <e2>China</e2>', or a column of spans labelled e1 and e2."
+                )
+    return table
+
+
+def _marked(text: str, spans: list[dict[str, Any]], table: Table, index: int) -> str:
+    if sorted(span["label"] for span in spans) != list(MARKS):
+        found = ", ".join(span["label"] for span in spans) or "none"
+        raise DataError(f"{table.where(index)}: found spans {found}; expected one labelled e1 and one labelled e2.")
+    for span in sorted(spans, key=lambda span: -span["start"]):
+        start, end, mark = span["start"], span["end"], span["label"]
+        text = f"{text[:start]}<{mark}>{text[start:end]}</{mark}>{text[end:]}"
+    return text
+
+
+def features(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Token features of the marked text. Graph code."""
+    text = texts[0]
+    for mark, sign in MARKS.items():
+        text = tf.strings.regex_replace(text, f"</?{mark}>", f" {sign} ")
+    return tokens.encode(preprocessor, [text])
+
+
+RELATE = replace(
+    classify.CLASSIFY,
+    name="relate",
+    columns=(
+        Column("text", "text", guesses=classify.TEXT_GUESSES),
+        Column("spans", "marks", required=False, guesses=("spans", "entities")),
+        Column("label", "label", guesses=("relation", *classify.LABEL_GUESSES)),
+    ),
+    prepare=prepare,
+    features=features,
+    best_by=("macro_f1",),
+)
