@@ -140,6 +140,7 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_used(interrupted, whole
         ({"batch_size": 4}, "batch_size was 8, now 4"),
         ({"learning_rate": 1e-3}, "learning_rate was 0.005, now 0.001"),
         ({"seed": 1}, "seed was 0, now 1"),
+        ({"preset": "minilm"}, "preset was .*tiny.*, now .minilm."),
     ],
 )
 def test_another_knob_is_refused_by_name(interrupted, knobs, message):

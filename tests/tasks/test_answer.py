@@ -29,6 +29,7 @@ def run(message_rows, quick, tmp_path_factory):
     return kft.fit(rows, epochs=60, out=str(out), **shares, **quick)
 
 
+@pytest.mark.slow
 def test_answers_are_parts_of_the_context(run):
     assert run.task is ANSWER  # by the columns
     assert run.metrics["test"]["f1"] > 0.8
@@ -43,6 +44,7 @@ def test_answers_are_parts_of_the_context(run):
         assert answer["no_answer"] + sum(one["score"] for one in answer["nbest"]) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_long_context_is_searched_too(run):
     context = "was lost " * 80 + "the invoice is wrong"
     (answer,) = run.predict([{"question": "the same", "context": context}])

@@ -27,6 +27,7 @@ def run(message_rows, quick, tmp_path_factory):
     return kft.fit(rows, validation=0.2, test=0.2, epochs=40, out=str(out), **quick)
 
 
+@pytest.mark.slow
 def test_sets_of_labels_are_learnt_and_answered(run):
     assert run.task is MULTILABEL  # by the lists
     assert run.metrics["test"]["micro_f1"] > 0.8
@@ -36,6 +37,7 @@ def test_sets_of_labels_are_learnt_and_answered(run):
     assert set(first["scores"]) == {"delivery", "product", "urgent"}
 
 
+@pytest.mark.slow
 def test_thresholds_are_tuned_on_validation_rows_and_shipped(run, message_rows):
     thresholds = run.vocabulary["thresholds"]
     assert any(threshold != 0.5 for threshold in thresholds)

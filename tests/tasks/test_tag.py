@@ -52,6 +52,7 @@ def test_words_and_entities_are_parts_of_the_text(run, text):
         assert text[part["start"] : part["end"]] == part["text"]
 
 
+@pytest.mark.slow
 def test_words_with_plain_tags_are_learnt_and_scored_by_the_given_words(message_rows, quick, tmp_path):
     kinds = {"the": "DET", "parcel": "NOUN", "courier": "NOUN", "invoice": "NOUN", "refund": "NOUN", "lamp": "NOUN"}
     rows = [
