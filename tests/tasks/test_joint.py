@@ -28,9 +28,10 @@ def test_intent_and_slots_are_learnt_together_and_exported(message_rows, quick, 
     run = kft.fit(rows, task="joint", validation=0.2, test=0.2, epochs=30, out=str(tmp_path / "run"), **quick)
     assert run.task is JOINT
     found = run.metrics["test"]
-    assert found["intent_accuracy"] > 0.7 and found["entity_f1"] > 0.9
+    assert found["intent_accuracy"] > 0.5 and found["entity_f1"] > 0.9  # chance is a third
+    assert 0 <= found["exact_match"] <= found["intent_accuracy"]
     (answer,) = run.predict(["the lamp was lost today"])
-    assert answer["entities"][0]["text"] == "lamp"
+    assert [entity["text"] for entity in answer["entities"]] == ["lamp"]
     assert set(answer["scores"]) == {"billing", "delivery", "product"}
     (given,) = run.predict([{"words": ["the", "lamp"]}])
     assert given["tags"] == ["O", "B-thing"]
