@@ -36,6 +36,10 @@ DIRECTIONS = {
     "entity_f1": "max",
     "macro_entity_f1": "max",
     "exact_match": "max",
+    "recall_at_1": "max",
+    "recall_at_10": "max",
+    "mrr": "max",
+    "ndcg_at_10": "max",
     "rmse": "min",
 }
 

@@ -25,7 +25,7 @@ def sequence_model(preset: Preset, num_outputs: int, max_length: int, dtype: str
     """
     keras.utils.set_random_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
-    preprocessor = _preprocessor(preset, backbone, tokenizer, max_length)
+    preprocessor = preprocessor_for(preset, backbone, tokenizer, max_length)
     classifier_class: Any = preset.classifier_class()
     if classifier_class is not None:
         return classifier_class(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
@@ -40,11 +40,11 @@ def token_model(preset: Preset, num_outputs: int, max_length: int, dtype: str, s
     """A model from token features to `(batch, tokens, num_outputs)` logits; arguments as for `sequence_model`."""
     keras.utils.set_random_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
-    preprocessor = _preprocessor(preset, backbone, tokenizer, max_length)
+    preprocessor = preprocessor_for(preset, backbone, tokenizer, max_length)
     return TokenClassifier(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
 
 
-def _preprocessor(preset: Preset, backbone: Any, tokenizer: Any, max_length: int) -> Any:
+def preprocessor_for(preset: Preset, backbone: Any, tokenizer: Any, max_length: int) -> Any:
     """KerasHub's for classification where there is one, else ours."""
     classifier_class: Any = preset.classifier_class()
     if classifier_class is not None:
@@ -94,7 +94,7 @@ class Pool(keras.layers.Layer):
         return {**super().get_config(), "pooling": self.pooling}
 
 
-def _sequence(backbone: Any) -> tuple[dict[str, Any], str, Any]:
+def sequence_of(backbone: Any) -> tuple[dict[str, Any], str, Any]:
     """The inputs that lead to a backbone's `(batch, tokens, width)` output, what their names begin with, and it."""
     outputs = backbone.output
     if isinstance(outputs, dict):
@@ -129,9 +129,11 @@ class SequenceClassifier(keras_hub.models.Task):
         dropout: float = 0.1,
         **kwargs: Any,
     ):
-        inputs, prefix, outputs = _sequence(backbone)
+        inputs, prefix, outputs = sequence_of(backbone)
         policy = backbone.dtype_policy
-        pooled = Pool(pooling, dtype=policy, name="pool")(outputs, inputs[prefix + "padding_mask"])
+        # The first token needs no mask, and some backbones have none.
+        mask = inputs.get(prefix + "padding_mask", inputs[prefix + "token_ids"])
+        pooled = Pool(pooling, dtype=policy, name="pool")(outputs, mask)
         pooled = keras.layers.Dropout(dropout, dtype=policy, name="classifier_dropout")(pooled)
         logits = keras.layers.Dense(
             num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), dtype=policy, name="logits"
@@ -167,7 +169,7 @@ class TokenClassifier(keras_hub.models.Task):
     """
 
     def __init__(self, backbone: Any, num_classes: int, preprocessor: Any = None, dropout: float = 0.1, **kwargs: Any):
-        inputs, _, outputs = _sequence(backbone)
+        inputs, _, outputs = sequence_of(backbone)
         policy = backbone.dtype_policy
         dropped = keras.layers.Dropout(dropout, dtype=policy, name="classifier_dropout")(outputs)
         logits = keras.layers.Dense(
@@ -190,6 +192,8 @@ class TokenClassifier(keras_hub.models.Task):
 
 def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
     """The fine-tuned task model that a run saved under `preset_dir`, weights, head and preprocessor included."""
+    from kft.models import encoders  # noqa: F401  (registers its model)
+
     return get_preset_loader(preset_dir).load_task(_task_class(preset_dir), True, True, dtype=dtype, compile=False)
 
 

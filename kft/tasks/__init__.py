@@ -13,6 +13,8 @@ from kft.data.table import Table
 from kft.errors import DataError, RecipeError, did_you_mean
 from kft.tasks.answer import ANSWER
 from kft.tasks.classify import CLASSIFY
+from kft.tasks.embed import EMBED
+from kft.tasks.fewshot import FEWSHOT
 from kft.tasks.multilabel import MULTILABEL
 from kft.tasks.ordinal import ORDINAL
 from kft.tasks.regress import REGRESS
@@ -22,6 +24,8 @@ from kft.tasks.task import Task
 TASKS: dict[str, Task] = {
     "answer": ANSWER,
     "classify": CLASSIFY,
+    "embed": EMBED,
+    "fewshot": FEWSHOT,
     "multilabel": MULTILABEL,
     "ordinal": ORDINAL,
     "regress": REGRESS,
