@@ -180,7 +180,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             micro_batches=micro_batches,
         )
     # What each text of a row passes by itself costs as many rows.
-    passes = len(network.input) // len(model.input)
+    passes = max(1, len(network.input) // len(model.input))
     costly = [replace(batch, rows=np.tile(batch.rows, passes)) for batch in planned]
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
     steps = loop.total_steps(recipe, len(planned))

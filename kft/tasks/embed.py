@@ -169,7 +169,7 @@ EMBED = Task(
     columns=(
         Column("text", "text", guesses=("anchor", *TEXT_GUESSES)),
         Column("text_pair", "text", guesses=("positive", *PAIR_GUESSES)),
-        Column("negative", "text", required=False, guesses=("negative",)),
+        Column("negative", "text", required=False, guesses=("negative", "hard_negative")),
         Column("label", "number", required=False, guesses=NUMBER_GUESSES),
     ),
     vocabulary=vocabulary,

@@ -26,7 +26,7 @@ def knobs(quick):
 @pytest.fixture(scope="module")
 def run(parts, knobs, tmp_path_factory):
     train, test = parts
-    return kft.fit(train, test=test, epochs=15, out=str(tmp_path_factory.mktemp("runs") / "few"), **knobs)
+    return kft.fit(train, test=test, epochs=40, out=str(tmp_path_factory.mktemp("runs") / "few"), **knobs)
 
 
 def test_few_rows_are_learnt_and_answered_as_classes(run):
@@ -123,6 +123,7 @@ def test_the_head_is_set_and_does_not_train(tiny_preset, num_classes):
 
 
 def test_what_cannot_be_learnt_is_refused(message_rows, knobs):
+    knobs = {name: value for name, value in knobs.items() if name != "quiet"}
     rows = [{"text": row["text"], "topic": row["topic"]} for row in message_rows]
     with pytest.raises(DataError, match=r"row 1: label 'other' of the test data is unknown in the training data"):
         kft.check(rows, test=[{"text": "a", "topic": "other"}], **knobs)
