@@ -174,7 +174,9 @@ def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequ
         rows = [dict(zip(texts, row, strict=True)) for row in as_tuples]
     table = formats.read(rows, role="predict")
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
-    wanted = [c for c in task.columns if c.is_input and {c.name, c.instead_of} & {*trained_on, *texts}]
+    unread = set(task.text_columns) - set(texts)
+    known = {*trained_on, *texts} - unread
+    wanted = [c for c in task.columns if c.is_input and {c.name, c.instead_of} & known]
     return task.prepare(clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted))
 
 

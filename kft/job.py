@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,16 @@ class Job:
             return np.ones(len(store), np.float32)
         return task.weights(self.targets(part), self.data.vocabulary, store)
 
+    def finish(self) -> None:
+        """Lets the task set what it computes from the training rows, by the weights as they are."""
+        if self.data.task.finish is not None:
+            size = self.recipe.batch_size * 2
+            found = inference.outputs(self.trainer.network, self.stores["train"], self.trainer.devices, size)
+            self.data.task.finish(self.model, found, self.targets("train"))
+
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
+        self.finish()
         task, vocabulary, table = self.data.task, self.data.vocabulary, self.data.parts["validation"]
         targets, weights = self.targets("validation"), self.weights("validation")
         store, columns = self.stores["validation"], [table.rows[name] for name in self.data.text_columns]
@@ -73,9 +81,13 @@ class Job:
         for part in inference.slices(
             self.trainer.network, store, columns, self.trainer.devices, self.recipe.batch_size * 2
         ):
-            rows = Batch(np.arange(len(store))[part.rows], int(part.store.lengths.max()))
-            losses = self.loss(targets_of(store, targets, rows), part.outputs, weights[part.rows])
-            loss += float(keras.ops.convert_to_numpy(losses))
+            length, count = int(part.store.lengths.max()), part.rows.stop - part.rows.start
+            # In batches as they are trained on, since some losses compare the rows of one.
+            for start in range(0, count, self.recipe.batch_size):
+                rows = np.arange(start, min(start + self.recipe.batch_size, count))
+                batch = Batch(part.rows.start + rows, length)
+                losses = self.loss(targets_of(store, targets, batch), part.outputs[rows], weights[batch.rows])
+                loss += float(keras.ops.convert_to_numpy(losses))
             answers.append(task.answers(part.outputs, vocabulary, part.extras, part.texts))
         scores = metrics.scalars(task.score(inference.joined(answers), table, vocabulary))
         loss /= max(float(weights.sum()), 1e-12)
@@ -156,8 +168,9 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
+        network = data.task.network(model, len(data.text_columns))
         trainer = loop.prepare(
-            model,
+            network,
             loss,
             recipe,
             chosen,
@@ -166,6 +179,9 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             batches_per_epoch=len(planned),
             micro_batches=micro_batches,
         )
+    # What each text of a row passes by itself costs as many rows.
+    passes = max(1, len(network.input) // len(model.input))
+    costly = [replace(batch, rows=np.tile(batch.rows, passes)) for batch in planned]
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
     steps = loop.total_steps(recipe, len(planned))
     forecast = Forecast(
@@ -179,8 +195,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         devices=str(chosen),
         learning_rate=peak,
         head_learning_rate=head_peak,
-        seconds=seconds_of(model, planned, steps / len(planned)),
-        memory_mb=run.peak_memory_mb() + memory_mb_of(model, planned),
+        seconds=seconds_of(model, costly, steps / len(planned)),
+        memory_mb=run.peak_memory_mb() + memory_mb_of(model, costly),
     )
     return Job(recipe, data, model, stores, trainer, loss, forecast)
 

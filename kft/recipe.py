@@ -17,7 +17,10 @@ from pydantic import Field
 
 from kft.errors import RecipeError, did_you_mean
 
-COLUMN_KNOBS = ("text", "text_pair", "label", "words", "tags", "spans", "question", "context", "answers", "choices")
+COLUMN_KNOBS = (
+    *("text", "text_pair", "label", "words", "tags", "spans", "question", "context", "answers", "choices"),
+    *("negative",),
+)
 """The knobs that name a column of the rows: what kft calls it."""
 
 
@@ -45,8 +48,8 @@ class Recipe(pydantic.BaseModel):
     )
     task: str = Field(
         "auto",
-        description="What is learnt: answer, choose, classify, joint, multilabel, ordinal, regress, relate, tag. "
-        "auto: read off the columns.",
+        description="What is learnt: answer, choose, classify, embed, fewshot, joint, multilabel, ordinal, regress, "
+        "relate, tag. auto: read off the columns.",
     )
     preset: str = Field(
         "minilm",
@@ -65,12 +68,20 @@ class Recipe(pydantic.BaseModel):
     context: str | None = Field(None, description="Column with the text that is asked about (answer).")
     choices: str | None = Field(None, description="Column with lists of texts to choose from (choose).")
     answers: str | None = Field(None, description="Column with gold answers: texts, or {text, answer_start} (answer).")
+    negative: str | None = Field(None, description="Column with a text that does not belong to the first (embed).")
     allow_leaks: bool = Field(False, description="Go on though rows of train stand in test too.")
 
     # -- the model and what of it trains -------------------------------------------------------------------------
     transfer: str = Field("full", description="What trains: full (all), or features (the head on a frozen backbone).")
     max_length: int | Literal["auto"] = Field(
         "auto", description="Longest row in tokens; longer ones are cut. auto: covers 99.5% of train, 128 to 512."
+    )
+
+    pooling: Literal["auto", "mean", "cls", "last"] = Field(
+        "auto", description="How tokens become one vector (embed, fewshot). auto: mean; the last of a decoder."
+    )
+    contrastive: Literal["auto", "multiple_negatives", "triplet", "cosine"] = Field(
+        "auto", description="Loss of embed. auto: cosine where pairs have a number, else multiple_negatives."
     )
 
     # -- optimisation --------------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import resource
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,27 +88,27 @@ class Run:
     @cached_property
     def model(self) -> Any:
         """The fine-tuned KerasHub task model, in float32."""
-        from kft import tasks  # noqa: F401  (registers the models that tasks bring)
         from kft.models import heads
 
         return heads.open_task(str(self.path / PRESET))
 
     @cached_property
-    def _network(self) -> Any:
-        import keras
-
-        return keras.Model(self.model.input, self.model.output)
+    def _network(self) -> Callable[[int], Any]:
+        """(Number of text columns) to a model from token features to raw outputs."""
+        return functools.cache(lambda num_texts: self.task.network(self.model, num_texts))
 
     @cached_property
-    def _encoder(self) -> Any:
+    def _encoder(self) -> Callable[[int], Any]:
+        """(Number of text columns) to what makes token features of them."""
         from kft.text.tokens import Encoder
 
-        return Encoder(self.model.preprocessor, len(self.text_columns), self.task.features)
+        return functools.cache(lambda num_texts: Encoder(self.model.preprocessor, num_texts, self.task.features))
 
     @property
     def text_columns(self) -> list[str]:
-        """The canonical names of the text columns it was trained on."""
-        return self.manifest["texts"]
+        """The canonical names of the text columns that predict and the export read."""
+        reads = self.task.reads
+        return [name for name in self.manifest["texts"] if reads is None or name in reads]
 
     def predict(self, rows: Any, *, batch_size: int = 64) -> list[dict[str, Any]]:
         """Answers to new rows, one dict each, in the order of the rows.
@@ -120,7 +121,7 @@ class Run:
         Returns:
             For classify `{"label", "score", "scores"}`, for ordinal `{"value"}` besides, for multilabel
             `{"labels", "scores"}`, for regress `{"value"}`, for tag `{"words", "tags", "entities"}`, for answer
-            `{"answer", "start", "end", "score", "no_answer", "nbest"}`.
+            `{"answer", "start", "end", "score", "no_answer", "nbest"}`, for embed `{"embedding"}`.
 
         Raises:
             DataError: A row without its text, or a missing column.
@@ -175,25 +176,24 @@ class Run:
         """
         from kft.training import devices, inference
 
-        columns = [table.rows[name] for name in self.text_columns]
+        names = [name for name in self.manifest["texts"] if name in table.names()]
+        columns, network = [table.rows[name] for name in names], self._network(len(names))
         chosen = devices.choose("none", "float32")
         return inference.joined(
             [
                 self.task.answers(part.outputs, self.vocabulary, part.extras, part.texts)
-                for part in inference.slices(self._network, store or self._encoded(table), columns, chosen, batch_size)
+                for part in inference.slices(network, store or self._encoded(table, names), columns, chosen, batch_size)
             ]
         )
 
-    def _encoded(self, table: Any) -> Store:
+    def _encoded(self, table: Any, names: list[str]) -> Store:
         """Tokens of a table; more than a slice of rows goes by way of the disk."""
         from kft.data import store, tokenise
 
-        columns = [table.rows[name] for name in self.text_columns]
+        columns, encoder = [table.rows[name] for name in names], self._encoder(len(names))
         if len(table) > store.SLICE_ROWS:
-            return tokenise.tokenise(
-                table, self.text_columns, self._encoder, tokenise.fingerprint(self.model.preprocessor)
-            )
-        return store.in_memory(self._encoder(next(store.sliced(columns, len(table)))), self._encoder)
+            return tokenise.tokenise(table, names, encoder, tokenise.fingerprint(self.model.preprocessor))
+        return store.in_memory(encoder(next(store.sliced(columns, len(table)))), encoder)
 
 
 def load(path: str | Path) -> Run:

@@ -154,7 +154,7 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
     """Trains from a checkpoint, or from the beginning; None, and a note, where memory does not suffice."""
     try:
         with ready.trainer.devices.scope():
-            return loop.train(
+            outcome = loop.train(
                 ready.trainer,
                 ready.stores["train"],
                 ready.targets("train"),
@@ -166,6 +166,8 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
                 notes=notes,
                 quiet=quiet,
             )
+            ready.finish()
+            return outcome
     except OutOfMemory as error:
         notes.append(str(error))
         return None

@@ -37,6 +37,10 @@ DIRECTIONS = {
     "macro_entity_f1": "max",
     "exact_match": "max",
     "intent_accuracy": "max",
+    "recall_at_1": "max",
+    "recall_at_10": "max",
+    "mrr": "max",
+    "ndcg_at_10": "max",
     "rmse": "min",
 }
 

@@ -75,6 +75,29 @@ def regressed(values: np.ndarray, table: Table, targets: np.ndarray) -> tuple[li
     return [figures.scatter(values, targets)], worst
 
 
+def retrieved(places: np.ndarray, nearest: np.ndarray, table: Table) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The rows whose pair was found last.
+
+    Args:
+        places: `(rows,)` int from 1.
+        nearest: `(rows,)` int, a row whose pair was found first.
+        table: The rows.
+    """
+    pairs = table.rows["text_pair"]
+    worst = [
+        {
+            "texts": _texts(table, row)[:1],
+            "truth": pairs[int(row)].as_py(),
+            "answer": pairs[int(nearest[row])].as_py(),
+            "score": int(places[row]),
+            "why": f"found at place {places[row]:,}",
+        }
+        for row in np.argsort(-places, kind="stable")[:WORST]
+        if places[row] > 1
+    ]
+    return [], worst
+
+
 def _texts(table: Table, row: int) -> list[str]:
     return [table.rows[name][int(row)].as_py() for name in ("text", "text_pair") if name in table.names()]
 

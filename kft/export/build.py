@@ -22,7 +22,7 @@ def build(run_dir: Path, target: Path) -> None:
     """Writes the SavedModel with its signatures, warmup requests and method names."""
     run = runs.load(run_dir)
     task_model, names = run.model, run.text_columns
-    network = keras.Model(task_model.input, task_model.output)
+    network = run.task.network(task_model, len(names))
 
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
         features = run.task.features(task_model.preprocessor, texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -25,7 +26,7 @@ def sequence_model(preset: Preset, num_outputs: int, max_length: int, dtype: str
     """
     keras.utils.set_random_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
-    preprocessor = preprocessor_of(preset, backbone, tokenizer, max_length)
+    preprocessor = preprocessor_for(preset, backbone, tokenizer, max_length)
     classifier_class: Any = preset.classifier_class()
     if classifier_class is not None:
         return classifier_class(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
@@ -39,11 +40,11 @@ def token_model(preset: Preset, num_outputs: int, max_length: int, dtype: str, s
     """A model from token features to `(batch, tokens, num_outputs)` logits; arguments as for `sequence_model`."""
     keras.utils.set_random_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
-    preprocessor = preprocessor_of(preset, backbone, tokenizer, max_length)
+    preprocessor = preprocessor_for(preset, backbone, tokenizer, max_length)
     return TokenClassifier(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)
 
 
-def preprocessor_of(preset: Preset, backbone: Any, tokenizer: Any, max_length: int) -> Any:
+def preprocessor_for(preset: Preset, backbone: Any, tokenizer: Any, max_length: int) -> Any:
     """KerasHub's for classification where there is one, else ours."""
     classifier_class: Any = preset.classifier_class()
     if classifier_class is not None:
@@ -101,7 +102,7 @@ class Pool(keras.layers.Layer):
         return {**super().get_config(), "pooling": self.pooling}
 
 
-def _sequence(backbone: Any) -> tuple[dict[str, Any], str, Any]:
+def sequence_of(backbone: Any) -> tuple[dict[str, Any], str, Any]:
     """The inputs that lead to a backbone's `(batch, tokens, width)` output, what their names begin with, and it."""
     outputs = backbone.output
     if isinstance(outputs, dict):
@@ -136,9 +137,11 @@ class SequenceClassifier(keras_hub.models.Task):
         dropout: float = 0.1,
         **kwargs: Any,
     ):
-        inputs, prefix, outputs = _sequence(backbone)
+        inputs, prefix, outputs = sequence_of(backbone)
         policy = backbone.dtype_policy
-        pooled = Pool(pooling, dtype=policy, name="pool")(outputs, inputs[prefix + "padding_mask"])
+        # The first token needs no mask, and some backbones have none.
+        mask = inputs.get(prefix + "padding_mask", inputs[prefix + "token_ids"])
+        pooled = Pool(pooling, dtype=policy, name="pool")(outputs, mask)
         pooled = keras.layers.Dropout(dropout, dtype=policy, name="classifier_dropout")(pooled)
         logits = keras.layers.Dense(
             num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), dtype=policy, name="logits"
@@ -174,7 +177,7 @@ class TokenClassifier(keras_hub.models.Task):
     """
 
     def __init__(self, backbone: Any, num_classes: int, preprocessor: Any = None, dropout: float = 0.1, **kwargs: Any):
-        inputs, _, outputs = _sequence(backbone)
+        inputs, _, outputs = sequence_of(backbone)
         policy = backbone.dtype_policy
         dropped = keras.layers.Dropout(dropout, dtype=policy, name="classifier_dropout")(outputs)
         logits = keras.layers.Dense(
@@ -195,8 +198,31 @@ class TokenClassifier(keras_hub.models.Task):
         return get_preset_loader(preset).load_task(cls, load_weights, "num_classes" not in kwargs, **kwargs)
 
 
+def side_by_side(single: keras.Model, prefixes: Sequence[str]) -> keras.Model:
+    """A model that reads several texts a row, each through the same weights.
+
+    Args:
+        single: From the token features of a text to `(batch, width)`.
+        prefixes: What the names of the inputs of each text begin with.
+
+    Returns:
+        A model to `(batch, texts * width)` float32: the outputs for the texts of a row one after the other.
+    """
+    columns = [
+        {
+            name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=prefix + name)
+            for name, tensor in single.input.items()
+        }
+        for prefix in prefixes
+    ]
+    found = keras.layers.Concatenate(dtype="float32", name="side_by_side")([single(column) for column in columns])
+    return keras.Model({tensor.name: tensor for column in columns for tensor in column.values()}, found)
+
+
 def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
     """The fine-tuned task model that a run saved under `preset_dir`, weights, head and preprocessor included."""
+    from kft.models import encoders  # noqa: F401  (registers its model)
+
     return get_preset_loader(preset_dir).load_task(_task_class(preset_dir), True, True, dtype=dtype, compile=False)
 
 

@@ -14,6 +14,8 @@ from kft.errors import DataError, RecipeError, did_you_mean
 from kft.tasks.answer import ANSWER
 from kft.tasks.choose import CHOOSE
 from kft.tasks.classify import CLASSIFY
+from kft.tasks.embed import EMBED
+from kft.tasks.fewshot import FEWSHOT
 from kft.tasks.joint import JOINT
 from kft.tasks.multilabel import MULTILABEL
 from kft.tasks.ordinal import ORDINAL
@@ -26,6 +28,8 @@ TASKS: dict[str, Task] = {
     "answer": ANSWER,
     "choose": CHOOSE,
     "classify": CLASSIFY,
+    "embed": EMBED,
+    "fewshot": FEWSHOT,
     "joint": JOINT,
     "multilabel": MULTILABEL,
     "ordinal": ORDINAL,

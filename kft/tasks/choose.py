@@ -1,4 +1,8 @@
-"""Multiple choice: which of several texts goes with a text (what follows, which answer is right)."""
+"""Multiple choice: which of several texts goes with a text (what follows, which answer is right).
+
+Reference:
+    Zellers et al., 2018, sec. 5.1, https://arxiv.org/abs/1808.05326; Devlin et al., 2019, sec. 4.4
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
@@ -15,7 +20,7 @@ from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError
 from kft.evaluation import metrics, shown
-from kft.models import choices as models
+from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import classify
@@ -83,13 +88,24 @@ def features(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tens
     found: dict[str, tf.Tensor] = {}
     for number, choice in enumerate(choices, 1):
         own = tokens.encode(preprocessor, [text, choice])
-        found |= {models.prefix(number) + name: value for name, value in own.items()}
+        found |= {_prefix(number) + name: value for name, value in own.items()}
     return found
 
 
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A model with a logit for each choice."""
-    return models.choice_model(preset, len(vocabulary["labels"]), **settings)
+    """A model of two texts with a single logit: how well they go together."""
+    return heads.sequence_model(preset, 1, **settings)
+
+
+def network(model: Any, num_texts: int) -> keras.Model:
+    """The same for the text with each of its choices: `(batch, choices)` logits."""
+    single = keras.Model(model.input, model.output)
+    return heads.side_by_side(single, [_prefix(number) for number in range(1, num_texts)])
+
+
+def _prefix(number: int) -> str:
+    """What the names of the inputs for a choice begin with, counted from 1."""
+    return f"choice{number}_"
 
 
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
@@ -137,6 +153,7 @@ CHOOSE = Task(
     targets=targets,
     features=features,
     head=head,
+    network=network,
     loss=classify.loss,
     answers=answers,
     score=score,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import keras
 import numpy as np
 
 from kft.data.columns import Column
@@ -17,6 +18,11 @@ from kft.recipe import Recipe
 
 Vocabulary = dict[str, Any]
 """What a task learnt of its targets and needs to answer, as JSON: the run's labels.json."""
+
+
+def whole(model: Any, num_texts: int) -> keras.Model:
+    """The network of a task model as it is."""
+    return keras.Model(model.input, model.output)
 
 
 def rows(answers: Mapping[str, np.ndarray], table: Table | None, vocabulary: Vocabulary) -> list[dict[str, Any]]:
@@ -93,6 +99,11 @@ class Task:
             equal weights.
         calibrate: (answers to the validation rows, their table, vocabulary) to the vocabulary with what is tuned on
             them, such as thresholds; None where nothing is.
+        network: (task model, number of text columns) to the model that trains and is evaluated, from features to raw
+            outputs; it shares the task model's layers.
+        reads: The text columns that predict and the export read, where it is trained on others besides; None for all.
+        finish: (task model, outputs for the training rows, their targets) sets what is computed and not trained, such
+            as a linear head, before the model is validated and saved; None where there is nothing.
     """
 
     name: str
@@ -112,6 +123,9 @@ class Task:
     prepare: Callable[[Table], Table] = lambda table: table
     weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
     calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
+    network: Callable[[Any, int], keras.Model] = whole
+    reads: Sequence[str] | None = None
+    finish: Callable[[Any, np.ndarray, Any], None] | None = None
 
     @property
     def text_columns(self) -> list[str]:
@@ -119,12 +133,21 @@ class Task:
         return [column.name for column in self.columns if column.kind == "text"]
 
 
+KNOBS = {
+    "label_smoothing": ("classify",),
+    "class_weights": ("classify",),
+    "pooling": ("embed", "fewshot"),
+    "contrastive": ("embed",),
+}
+"""The knobs that only some tasks have, and which."""
+
+
 def refuse_class_knobs(recipe: Recipe, task_name: str) -> None:
-    """Refuses the knobs that only the task `classify` has.
+    """Refuses the knobs that only other tasks have.
 
     Raises:
         RecipeError: Names the knob.
     """
-    for knob in ("label_smoothing", "class_weights"):
-        if getattr(recipe, knob):
-            raise RecipeError(f"{knob} is for task classify, not for {task_name}. Leave it out.")
+    for knob, owners in KNOBS.items():
+        if task_name not in owners and getattr(recipe, knob) != Recipe.model_fields[knob].default:
+            raise RecipeError(f"{knob} is for task {' and '.join(owners)}, not for {task_name}. Leave it out.")

@@ -70,3 +70,8 @@ def label_sets(logits: tf.Tensor, labels: Sequence[str], thresholds: Sequence[fl
 def values(outputs: tf.Tensor, mean: float, deviation: float) -> dict[str, tf.Tensor]:
     """The number in the unit of the training targets: `value` `(batch,)` float32 from `(batch, 1)` standard scores."""
     return {"value": tf.squeeze(tf.cast(outputs, tf.float32), axis=-1) * deviation + mean}
+
+
+def vectors(outputs: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
+    """The vectors of the texts of a row, `(batch, width)` float32 each, from `(batch, names * width)`."""
+    return dict(zip(names, tf.split(tf.cast(outputs, tf.float32), len(names), axis=-1), strict=True))

@@ -114,7 +114,7 @@ def prepare(
     """Compiles the task model for training. Call inside the devices' scope.
 
     Args:
-        task_model: The KerasHub task, frozen where it should be.
+        task_model: The KerasHub task, or what its task trains in place of it, frozen where it should be.
         loss: The Keras loss on its raw outputs.
         recipe: The knobs.
         devices: Where to compute.

@@ -1,0 +1,140 @@
+"""Losses that compare the texts of a batch with each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+SCALE = 20.0
+MARGIN = 0.2
+NEVER = -1e9
+
+
+def _rows(batch: Any) -> Any:
+    """`(batch, batch)` true where row and column are the same."""
+    places = ops.arange(ops.shape(batch)[0])
+    return ops.equal(places[:, None], places[None, :])
+
+
+def _alike(first: Any, second: Any) -> Any:
+    """`(batch, batch)` true where an id of the first equals one of the second, `(batch,)` each."""
+    return ops.equal(first[:, None], second[None, :])
+
+
+class RankingLoss(keras.losses.Loss):
+    """Cross-entropy of finding a text's own pair among those of the batch, by cosine, in both directions.
+
+    Every other pair of the batch is a negative, unless it has the same text or pair. Where rows have a text of their
+    own that does not belong, those of all rows are negatives besides.
+
+    Args:
+        num_texts: 2 for text and pair; 3 where the third is one that does not belong.
+        scale: What cosines are multiplied by.
+
+    Call arguments:
+        y_true: `(batch, num_texts)` whole numbers, the same where texts are.
+        y_pred: `(batch, num_texts * width)`, vectors of length 1, those of a row one after the other.
+
+    References:
+        Henderson et al., 2017, sec. 4.4, https://arxiv.org/abs/1705.00652; both directions: Radford et al., 2021,
+        fig. 3, https://arxiv.org/abs/2103.00020
+    """
+
+    def __init__(self, num_texts: int, scale: float = SCALE):
+        super().__init__(name="ranking", reduction="sum")
+        self.num_texts, self.scale = num_texts, scale
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        vectors = ops.split(ops.cast(y_pred, "float32"), self.num_texts, axis=-1)  # (batch, width) each
+        text, pair = y_true[:, 0], y_true[:, 1]
+        own = _rows(text)
+        cosines = self.scale * ops.matmul(vectors[0], ops.transpose(vectors[1]))  # (texts, pairs)
+        right = ops.sum(ops.where(own, cosines, 0.0), axis=-1)
+        is_right = _alike(text, text) | _alike(pair, pair) | _alike(text, pair)
+        pairs = ops.where(is_right & ~own, NEVER, cosines)
+        texts = ops.transpose(pairs)
+        if self.num_texts > 2:
+            negatives = self.scale * ops.matmul(vectors[0], ops.transpose(vectors[2]))
+            is_right = _alike(text, y_true[:, 2]) | _alike(pair, y_true[:, 2])
+            pairs = ops.concatenate([pairs, ops.where(is_right, NEVER, negatives)], axis=-1)
+        return (ops.logsumexp(pairs, axis=-1) + ops.logsumexp(texts, axis=-1)) / 2.0 - right
+
+
+class TripletLoss(keras.losses.Loss):
+    """How much the pair fails to be nearer than the negative by a margin, in squared distance between unit vectors.
+
+    Call arguments as for `RankingLoss` with three texts.
+
+    Reference:
+        Schroff et al., 2015, eq. 3, https://arxiv.org/abs/1503.03832
+    """
+
+    def __init__(self, margin: float = MARGIN):
+        super().__init__(name="triplet", reduction="sum")
+        self.margin = margin
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        text, pair, negative = ops.split(ops.cast(y_pred, "float32"), 3, axis=-1)
+        # |a - b|^2 = 2 - 2 ab between vectors of length 1.
+        return ops.relu(2.0 * ops.sum(text * (negative - pair), axis=-1) + self.margin)
+
+
+class CosineLoss(keras.losses.Loss):
+    """Squared difference between the cosine of two texts and their number.
+
+    Args:
+        low: The number that stands for cosine 0.
+        high: The number that stands for cosine 1.
+
+    Call arguments:
+        y_true: `(batch,)` numbers.
+        y_pred: `(batch, 2 * width)`, vectors of length 1.
+
+    Reference:
+        Reimers and Gurevych, 2019, sec. 3, https://arxiv.org/abs/1908.10084
+    """
+
+    def __init__(self, low: float = 0.0, high: float = 1.0):
+        super().__init__(name="cosine", reduction="sum")
+        self.low, self.high = low, high
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        text, pair = ops.split(ops.cast(y_pred, "float32"), 2, axis=-1)
+        wanted = (ops.cast(y_true, "float32") - self.low) / (self.high - self.low)
+        return ops.square(ops.sum(text * pair, axis=-1) - wanted)
+
+
+class ClassPairLoss(keras.losses.Loss):
+    """Squared difference between the cosine of two rows and 1 for the same class, 0 for another, over all pairs.
+
+    A row's pairs within its class weigh as much together as those with other classes.
+
+    Args:
+        num_classes: How many logits follow the vector of a row.
+
+    Call arguments:
+        y_true: `(batch,)` class ids.
+        y_pred: `(batch, width + num_classes)`: vectors of any length, then logits, which are not looked at.
+
+    Reference:
+        Tunstall et al., 2022, sec. 3, https://arxiv.org/abs/2209.11055
+    """
+
+    def __init__(self, num_classes: int):
+        super().__init__(name="class_pairs", reduction="sum")
+        self.num_classes = num_classes
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        vectors = ops.normalize(ops.cast(y_pred, "float32")[:, : -self.num_classes], axis=-1)
+        same = ops.cast(_alike(y_true, y_true), "float32")  # (batch, batch)
+        errors = ops.square(ops.matmul(vectors, ops.transpose(vectors)) - same)
+        others = 1.0 - ops.cast(_rows(y_true), "float32")
+        within, between = same * others, 1.0 - same
+        return _mean(errors, within) / 2.0 + _mean(errors, between) / 2.0
+
+
+def _mean(errors: Any, which: Any) -> Any:
+    """The mean in each row of those that count 1: `(batch,)`, 0 where none does."""
+    return ops.sum(errors * which, axis=-1) / ops.maximum(ops.sum(which, axis=-1), 1.0)

@@ -1,0 +1,337 @@
+import json
+
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kft
+from kft.data import formats
+from kft.errors import DataError, PresetError, RecipeError
+from kft.evaluation import retrieval
+from kft.models import contrast, encoders, heads, presets
+from kft.tasks.embed import EMBED
+from kft.text import decode
+
+NOUNS = ["parcel", "courier", "invoice", "refund", "lamp", "chair"]
+PROBLEMS = ["is late", "is wrong", "was lost", "was not good"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """48 pairs about one thing and one problem, and a text about another thing."""
+    everything = [(noun, problem) for noun in NOUNS for problem in PROBLEMS] * 2
+    return [
+        {
+            "text": f"the {noun} {problem} {'today' if number < 24 else 'now'}",
+            "text_pair": f"my {noun} {problem}",
+            "negative": f"my {NOUNS[(NOUNS.index(noun) + 1) % 6]} {problem}",
+        }
+        for number, (noun, problem) in enumerate(everything)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pairs(rows):
+    return [{"text": row["text"], "text_pair": row["text_pair"]} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def run(pairs, quick, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "pairs"
+    shares = {"validation": pairs[::4], "test": pairs[1::4], "allow_leaks": True}
+    return kft.fit(pairs, task="embed", epochs=8, out=str(out), **shares, **quick)
+
+
+def unit(random, *shape):
+    vectors = random.normal(size=shape).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+# -- a whole fit ---------------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_learnt_and_a_single_text_is_answered(run):
+    assert run.task is EMBED and run.text_columns == ["text"]
+    assert run.metrics["test"]["mrr"] > 0.9
+    assert list(run.metrics["validation"]) == ["recall_at_1", "recall_at_10", "mrr", "ndcg_at_10", "num_rows"]
+    texts = ["the lamp is late today", "my lamp is late", "my invoice was lost"]
+    lamp, same, other = (np.array(answer["embedding"]) for answer in run.predict(texts))
+    assert lamp.shape == (16,) and np.linalg.norm(lamp) == pytest.approx(1, abs=1e-5)
+    assert lamp @ same > lamp @ other
+
+
+def test_a_text_has_one_embedding_whatever_stands_beside_it(run):
+    texts = ["the lamp is late", "my", "the parcel was lost today " * 8]
+    together = [answer["embedding"] for answer in run.predict(texts)]
+    for text, found in zip(texts, together, strict=True):
+        assert run.predict(text)[0]["embedding"] == pytest.approx(found, abs=1e-5)
+
+
+def test_evaluate_scores_as_the_fit_did_and_wants_pairs(run, pairs):
+    assert run.evaluate(pairs[1::4]) == pytest.approx(run.metrics["test"], abs=1e-6)
+    with pytest.raises(DataError, match="cannot tell which column is the text_pair"):
+        run.evaluate([{"text": "the lamp is late"}])
+    with pytest.raises(DataError, match="row 1: found 2 texts, expected 1: text"):
+        run.predict([("the lamp", "my lamp")])
+
+
+def test_the_preset_opens_with_plain_keras_hub(run):
+    model = keras_hub.models.TextEmbedder.from_preset(str(run.path / "preset"))
+    found = model.encode_text(["the lamp is late", "my lamp"])
+    assert [answer["embedding"] for answer in run.predict(["the lamp is late", "my lamp"])] == pytest.approx(
+        np.asarray(found), abs=1e-5
+    )
+
+
+@pytest.mark.slow
+def test_the_export_answers_the_same(run, tmp_path):
+    version = run.export(tmp_path / "saved_models" / "vectors")
+    contract = json.loads((version / "assets.extra" / "kft.json").read_text())
+    assert contract["task"] == "embed" and contract["inputs"] == ["text"] and contract["largest_difference"] <= 1e-5
+    served = tf.saved_model.load(str(version)).signatures["serving_default"]
+    found = served(text=tf.constant(["the lamp is late"]))
+    assert list(found) == ["embedding"]
+    assert found["embedding"].numpy()[0] == pytest.approx(run.predict("the lamp is late")[0]["embedding"], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contrastive", ["auto", "triplet"])
+def test_triplets_are_learnt(rows, quick, contrastive, tmp_path):
+    shares = {"validation": rows[::4], "test": rows[1::4], "allow_leaks": True}
+    knobs = {**quick, "epochs": 8, "pooling": "cls", "contrastive": contrastive}
+    run = kft.fit(rows, task="embed", out=str(tmp_path / "run"), **shares, **knobs)
+    assert run.vocabulary["num_texts"] == 3
+    assert run.metrics["test"]["mrr"] > 0.8
+    assert len(run.predict("my lamp is late")[0]["embedding"]) == 16
+
+
+@pytest.mark.slow
+def test_scored_pairs_are_learnt(rows, quick, tmp_path):
+    scored = [{"a": row["text"], "b": row["text_pair"], "score": 5.0} for row in rows]
+    scored += [{"a": row["text"], "b": row["negative"], "score": 1.0} for row in rows]
+    knobs = {**quick, "epochs": 12, "text": "a", "text_pair": "b", "test": scored[::5], "allow_leaks": True}
+    run = kft.fit(scored, task="embed", validation=0, out=str(tmp_path / "run"), **knobs)
+    assert run.vocabulary["contrastive"] == "cosine"
+    assert (run.vocabulary["low"], run.vocabulary["high"]) == (1.0, 5.0)
+    assert run.metrics["test"]["spearman"] > 0.8
+
+
+@pytest.mark.slow
+def test_minilm_is_a_sentence_encoder_as_it_comes():
+    model = encoders.sentence_encoder(presets.find("minilm"), "auto", 128, "float32", seed=0)
+    found = np.asarray(model.encode_text(["This is an example sentence", "Each sentence is converted"]))
+    # The first numbers of the example on its model card; KerasHub's gelu is the approximate one.
+    expected = [[0.0677, 0.0635, 0.0487, 0.0793], [0.0864, 0.1028, 0.0054, 0.0020]]
+    np.testing.assert_allclose(found[:, :4], expected, atol=5e-4)
+    eats, same, other = np.asarray(
+        model.encode_text(["A man eats food.", "A man is eating something.", "The girl plays the violin."])
+    )
+    assert eats @ same > 0.7 and eats @ other < 0.3
+
+
+# -- the network ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_padding_and_neighbours_do_not_matter(tiny_preset, pooling, tmp_path):
+    model = encoders.sentence_encoder(presets.find(tiny_preset), pooling, 16, "float32", seed=0)
+    network = encoders.side_by_side(model, 2)
+    ids = np.array([[2, 7, 8, 3]])
+
+    def features(width, prefix):
+        padded = np.pad(ids, [(0, 0), (0, width - 4)], constant_values=9)
+        mask = (np.arange(width) < 4).astype(np.int32)[None]
+        found = {"token_ids": padded, "padding_mask": mask, "segment_ids": padded * 0}
+        return {prefix + name: value for name, value in found.items()}
+
+    text, pair = np.split(np.asarray(network({**features(4, ""), **features(9, "pair_")})), 2, axis=-1)
+    np.testing.assert_allclose(text, pair, atol=1e-6)
+    np.testing.assert_allclose(model(features(6, "")), text, atol=1e-6)
+    model.save_to_preset(str(tmp_path))
+    again = heads.open_task(str(tmp_path))
+    assert again.pooling_mode == pooling
+    np.testing.assert_allclose(again(features(5, "")), text, atol=1e-6)
+
+
+def test_vectors_are_float32_in_any_precision(tiny_preset):
+    model = encoders.sentence_encoder(presets.find(tiny_preset), "auto", 16, "mixed_bfloat16", seed=0)
+    assert encoders.side_by_side(model, 3).output.dtype == "float32"
+    assert model.backbone.compute_dtype == "bfloat16"
+
+
+def test_a_backbone_without_a_mask_has_its_first_token_only(tmp_path):
+    backbone = keras_hub.models.FNetBackbone(
+        vocabulary_size=9, num_layers=1, hidden_dim=4, intermediate_dim=4, max_sequence_length=8
+    )
+
+    class Preset:
+        name, backbone_class = "fnet", keras_hub.models.FNetBackbone
+
+        def is_causal(self):
+            return False
+
+    assert encoders._pooling(Preset(), backbone, "auto") == "cls"
+    with pytest.raises(PresetError, match="FNetBackbone cannot tell padding from text, which pooling='mean' needs"):
+        encoders._pooling(Preset(), backbone, "mean")
+
+
+@pytest.mark.parametrize("is_graph", [False, True])
+def test_vectors_by_hand(is_graph):
+    function = lambda x: decode.vectors(x, ("a", "b"))  # noqa: E731
+    found = (tf.function(function) if is_graph else function)(tf.constant([[1.0, 2.0, 3.0, 4.0]]))
+    assert {name: value.numpy().tolist() for name, value in found.items()} == {"a": [[1, 2]], "b": [[3, 4]]}
+
+
+# -- losses --------------------------------------------------------------------------------------------------------
+
+
+def log_softmax(row):
+    return row - np.log(np.exp(row).sum())
+
+
+@pytest.mark.parametrize("num_texts", [2, 3])
+@pytest.mark.parametrize("is_graph", [False, True])
+def test_ranking_loss_by_hand(num_texts, is_graph):
+    random = np.random.default_rng(0)
+    vectors = unit(random, 4, num_texts, 6)
+    ids = np.arange(4 * num_texts).reshape(4, num_texts)
+    cosines = 20 * vectors[:, 0] @ vectors[:, 1].T
+    candidates = np.hstack([cosines, 20 * vectors[:, 0] @ vectors[:, 2].T]) if num_texts == 3 else cosines
+    forward = [log_softmax(candidates[i])[i] for i in range(4)]
+    backward = [log_softmax(cosines[:, i])[i] for i in range(4)]
+    loss = contrast.RankingLoss(num_texts)
+    function = lambda y, x: loss(y, x)  # noqa: E731
+    found = (tf.function(function) if is_graph else function)(tf.constant(ids), tf.constant(vectors.reshape(4, -1)))
+    assert float(found) == pytest.approx(-(sum(forward) + sum(backward)) / 2, rel=1e-5)
+
+
+def test_equal_texts_are_no_negatives_of_each_other():
+    random = np.random.default_rng(1)
+    loss = contrast.RankingLoss(2)
+    one = unit(random, 1, 12)
+    other = unit(random, 1, 12)
+    # Rows with one pair, with one text, or whose text is the other's pair have nothing left to be told from.
+    for ids in ([[0, 1], [2, 1]], [[0, 1], [0, 2]]):
+        assert float(loss(np.array(ids), np.vstack([one, other]))) == pytest.approx(0, abs=1e-5)
+    vectors = unit(random, 2, 2, 6).reshape(2, 12)
+    twice = np.vstack([vectors, vectors[1:]])
+    alone = np.asarray(loss.call(np.array([[0, 1], [2, 3]]), vectors))
+    repeated = np.asarray(loss.call(np.array([[0, 1], [2, 3], [2, 3]]), twice))
+    np.testing.assert_allclose(repeated[1:], [alone[1], alone[1]], rtol=1e-5)
+    different = np.asarray(loss.call(np.array([[0, 1], [2, 3], [4, 5]]), twice))
+    assert different[1] > alone[1] + 0.1
+
+
+def test_a_negative_that_is_right_for_another_row_is_left_out():
+    random = np.random.default_rng(2)
+    vectors = unit(random, 2, 3, 6).reshape(2, 18)
+    loss = contrast.RankingLoss(3, scale=1.0)
+    found = np.asarray(loss.call(np.array([[0, 1, 2], [3, 4, 1]]), vectors))
+    every = np.asarray(loss.call(np.array([[0, 1, 2], [3, 4, 5]]), vectors))
+    assert found[0] < every[0] and found[1] == pytest.approx(every[1])
+
+
+def test_triplet_and_cosine_loss_by_hand():
+    random = np.random.default_rng(3)
+    a, p, n = unit(random, 5, 6), unit(random, 5, 6), unit(random, 5, 6)
+    expected = np.maximum(0, ((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + 0.2)
+    np.testing.assert_allclose(contrast.TripletLoss().call(np.zeros((5, 3)), np.hstack([a, p, n])), expected, atol=1e-5)
+    numbers = np.array([1, 2, 3, 4, 5], np.float32)
+    expected = ((a * p).sum(1) - (numbers - 1) / 4) ** 2
+    np.testing.assert_allclose(contrast.CosineLoss(1.0, 5.0).call(numbers, np.hstack([a, p])), expected, atol=1e-5)
+
+
+def test_targets_are_equal_where_texts_are():
+    table = formats.read(
+        [{"text": "A b", "text_pair": "c"}, {"text": "a  B", "text_pair": "d"}, {"text": "d", "text_pair": "c"}]
+    )
+    ids = EMBED.targets(table, {"contrastive": "multiple_negatives"}, None)
+    assert ids.shape == (3, 2) and ids.dtype == np.int32
+    assert ids[0, 0] == ids[1, 0] and ids[0, 1] == ids[2, 1] and ids[1, 1] == ids[2, 0]
+    assert len(np.unique(ids)) == 3
+
+
+# -- metrics -------------------------------------------------------------------------------------------------------
+
+
+def test_places_by_hand(monkeypatch):
+    east, north, between = [1, 0], [0, 1], [0.6, 0.8]
+    texts, pairs = ["a", "b", "c"], ["x", "y", "z"]
+    for cells in (1, 2**24):  # row by row, and all at once
+        monkeypatch.setattr(retrieval, "BLOCK_CELLS", cells)
+        places, nearest = retrieval.ranks([east, north, north], [east, between, north], texts, pairs)
+        assert places.tolist() == [1, 2, 1] and nearest.tolist() == [0, 2, 2]
+    assert retrieval.ranks([east] * 3, [east] * 3, texts, pairs)[0].tolist() == [3, 3, 3]
+
+
+def test_other_right_pairs_are_not_wrong():
+    east, north = [1.0, 0.0], [0.0, 1.0]
+    # Both pairs of "a" are right for it, and "b" is not asked to tell itself from its own text among the pairs.
+    places, _ = retrieval.ranks([east, east, east], [east, north, north], ["a", "a", "b"], ["x", "y", "z"])
+    assert places.tolist() == [1, 2, 3]
+    places, _ = retrieval.ranks([east, north], [north, east], ["a", "b"], ["b", "a"])
+    assert places.tolist() == [1, 1]
+
+
+def test_ndcg_is_that_of_scikit_learn():
+    from sklearn.metrics import ndcg_score
+
+    random = np.random.default_rng(0)
+    queries, candidates = unit(random, 30, 5), unit(random, 30, 5)
+    names = [str(i) for i in range(30)]
+    places, _ = retrieval.ranks(queries, candidates, [f"q{name}" for name in names], names)
+    found = retrieval.scored(places)
+    assert found["ndcg_at_10"] == pytest.approx(ndcg_score(np.eye(30), queries @ candidates.T, k=10), abs=1e-6)
+    assert found["recall_at_1"] == pytest.approx((places == 1).mean())
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_learnt_is_refused(pairs, rows):
+    def check(rows, **knobs):
+        return kft.check(rows, task="embed", validation=0, **knobs)
+
+    with pytest.raises(DataError, match="cannot tell which column is the text_pair"):
+        check([{"text": "a"}, {"text": "b"}])
+    with pytest.raises(DataError, match="row 2: the text_pair is missing"):
+        check([pairs[0], {"text": "a", "text_pair": None}])
+    with pytest.raises(DataError, match="row 2: the negative 'My  Lamp' is the text_pair too"):
+        check([rows[0], {"text": "a", "text_pair": "my lamp", "negative": "My  Lamp"}])
+    with pytest.raises(DataError, match="all 2 rows have the same text_pair"):
+        check([{"text": "a", "text_pair": "c"}, {"text": "b", "text_pair": "C"}])
+    with pytest.raises(DataError, match="row 2: the label is 'much'; expected a finite number"):
+        check([{**pairs[0], "label": "1"}, {**pairs[1], "label": "much"}])
+    with pytest.raises(DataError, match="all 2 numbers are 3"):
+        check([{**pair, "label": 3} for pair in pairs[:2]])
+    with pytest.raises(RecipeError, match="contrastive=triplet needs a text that does not belong"):
+        check(pairs, contrastive="triplet")
+    with pytest.raises(RecipeError, match="contrastive=cosine needs a number for each pair"):
+        check(pairs, contrastive="cosine")
+    with pytest.raises(RecipeError, match="the rows have a number and a negative; expected one of them"):
+        check([{**row, "label": i} for i, row in enumerate(rows)])
+    with pytest.raises(RecipeError, match="transfer=features leaves nothing to train for task embed"):
+        check(pairs, transfer="features")
+    with pytest.raises(RecipeError, match="metric: found 'accuracy', which embed does not have"):
+        kft.plan(pairs, task="embed", save_best_by="accuracy")
+    with pytest.raises(RecipeError, match="pooling is for task embed and fewshot, not for classify"):
+        kft.check([{"text": str(i), "label": i % 2} for i in range(20)], pooling="mean")
+
+
+def test_the_range_of_numbers_is_that_of_train():
+    def learnt(*numbers):
+        rows = [{"text": f"a{i}", "text_pair": "b", "label": number} for i, number in enumerate(numbers)]
+        found = kft.check(rows, task="embed", validation=0).vocabulary
+        return found["low"], found["high"]
+
+    assert learnt(0.25, 0.5) == (0, 1)
+    assert learnt(0, 5, 2) == (0, 5)
+    assert learnt(-1, 1) == (-1, 1)
+
+
+def test_the_plan_counts_every_text_of_a_row(rows, pairs, tiny_preset):
+    knobs = {"task": "embed", "preset": tiny_preset, "validation": 0, "precision": "float32"}
+    two, three = kft.plan(pairs, **knobs), kft.plan(rows, **knobs)
+    assert two.trained == three.trained and two.steps == three.steps == 6
+    assert three.memory_mb > two.memory_mb
