@@ -42,7 +42,7 @@ def ranks(
         cosines = queries[block] @ candidates.T  # (block, candidates)
         truth = cosines[np.arange(len(block)), own[block]]
         for row, index in enumerate(block):
-            cosines[row, list(right[texts[index]] - {own[index]})] = -np.inf
+            cosines[row, list(right[texts[int(index)]] - {own[index]})] = -np.inf
         places[block] = (cosines >= truth[:, None]).sum(axis=1)
         nearest[block] = first[cosines.argmax(axis=1)]
     return places, nearest

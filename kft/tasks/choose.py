@@ -13,7 +13,6 @@ from typing import Any
 import keras
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
 
 from kft.data.columns import Column
 from kft.data.store import Store
@@ -25,7 +24,7 @@ from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import classify
 from kft.tasks.task import Task, Vocabulary
-from kft.text import decode, tokens
+from kft.text import choices as graph
 
 MOST = 8
 NAMES = tuple(f"choice{number}" for number in range(1, MOST + 1))
@@ -82,16 +81,6 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     return {"labels": [str(number) for number in range(len(names))]}
 
 
-def features(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The features of the text with each of its choices, which is cut last. Graph code."""
-    text, *choices = texts
-    found: dict[str, tf.Tensor] = {}
-    for number, choice in enumerate(choices, 1):
-        own = tokens.encode(preprocessor, [text, choice])
-        found |= {_prefix(number) + name: value for name, value in own.items()}
-    return found
-
-
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
     """A model of two texts with a single logit: how well they go together."""
     return heads.sequence_model(preset, 1, **settings)
@@ -100,20 +89,12 @@ def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
 def network(model: Any, num_texts: int) -> keras.Model:
     """The same for the text with each of its choices: `(batch, choices)` logits."""
     single = keras.Model(model.input, model.output)
-    return heads.side_by_side(single, [_prefix(number) for number in range(1, num_texts)])
-
-
-def _prefix(number: int) -> str:
-    """What the names of the inputs for a choice begin with, counted from 1."""
-    return f"choice{number}_"
+    return heads.side_by_side(single, [graph.prefix(number) for number in range(1, num_texts)])
 
 
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`choice`, its number `label`, its `score`, and the `scores` of all."""
-    found = decode.classes(outputs, vocabulary["labels"])
-    columns = tf.stack([tf.convert_to_tensor(column) for column in texts[1:]], axis=1)  # (batch, choices)
-    best = tf.strings.to_number(found["label"], tf.int32)
-    return {"choice": tf.gather(columns, best, batch_dims=1), **found}
+    return graph.answers(outputs, vocabulary["labels"], texts[1:])
 
 
 def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
@@ -151,7 +132,7 @@ CHOOSE = Task(
     prepare=prepare,
     vocabulary=vocabulary,
     targets=targets,
-    features=features,
+    features=graph.encode,
     head=head,
     network=network,
     loss=classify.loss,

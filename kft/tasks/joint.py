@@ -12,7 +12,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from kft.data import clean
@@ -26,7 +25,7 @@ from kft.recipe import Recipe
 from kft.tasks import classify, tag, task
 from kft.tasks.task import Task, Vocabulary
 from kft.text import decode
-from kft.text.tokens import TEXT
+from kft.text import tagging as graph
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -89,11 +88,9 @@ def loss(recipe: Recipe, vocabulary: Vocabulary) -> JointCrossentropy:
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`label`, `score` and `scores` of the intent, and what `tag` answers."""
     num_slots = len(vocabulary["slots"]["labels"])
-    outputs = tf.convert_to_tensor(outputs)
-    # A text has the intent of its first window.
-    first = tf.searchsorted(tf.cast(extras[TEXT], tf.int32), tf.range(tf.size(texts[0])))
-    intents = decode.classes(tf.gather(outputs[:, 0, num_slots:], first), vocabulary["labels"])
-    return {**intents, **tag.answers(outputs[:, :, :num_slots], vocabulary["slots"], extras, texts)}
+    found = tag.answers(outputs[:, :, :num_slots], vocabulary["slots"], extras, texts)
+    first = graph.of_first_windows(outputs, extras, texts[0])
+    return {**decode.classes(first[:, num_slots:], vocabulary["labels"]), **found}
 
 
 def rows(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> list[dict[str, Any]]:

@@ -9,21 +9,18 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import tensorflow as tf
 
 from kft.data import checks
 from kft.data.columns import Column
 from kft.data.table import Table
 from kft.errors import DataError
 from kft.tasks import classify
-from kft.text import tokens
-
-MARKS = {"e1": "@", "e2": "#"}
+from kft.text import marks
+from kft.text.marks import SIGNS
 
 
 def prepare(table: Table) -> Table:
@@ -40,7 +37,7 @@ def prepare(table: Table) -> Table:
         rest = table.rows.drop_columns(["spans"])
         table = replace(table, rows=rest.set_column(rest.column_names.index("text"), "text", column))
     for index, text in enumerate(table.texts("text")):
-        for mark in MARKS:
+        for mark in SIGNS:
             if text.count(f"<{mark}>") != 1 or text.count(f"</{mark}>") != 1:
                 raise DataError(
                     f"{table.where(index)}: the text has no single <{mark}>…</{mark}>; expected both parts to be "
@@ -50,21 +47,13 @@ def prepare(table: Table) -> Table:
 
 
 def _marked(text: str, spans: list[dict[str, Any]], table: Table, index: int) -> str:
-    if sorted(span["label"] for span in spans) != list(MARKS):
+    if sorted(span["label"] for span in spans) != list(SIGNS):
         found = ", ".join(span["label"] for span in spans) or "none"
         raise DataError(f"{table.where(index)}: found spans {found}; expected one labelled e1 and one labelled e2.")
     for span in sorted(spans, key=lambda span: -span["start"]):
         start, end, mark = span["start"], span["end"], span["label"]
         text = f"{text[:start]}<{mark}>{text[start:end]}</{mark}>{text[end:]}"
     return text
-
-
-def features(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Token features of the marked text. Graph code."""
-    text = texts[0]
-    for mark, sign in MARKS.items():
-        text = tf.strings.regex_replace(text, f"</?{mark}>", f" {sign} ")
-    return tokens.encode(preprocessor, [text])
 
 
 RELATE = replace(
@@ -76,6 +65,6 @@ RELATE = replace(
         Column("label", "label", guesses=("relation", *classify.LABEL_GUESSES)),
     ),
     prepare=prepare,
-    features=features,
+    features=marks.encode,
     best_by=("macro_f1",),
 )

@@ -57,6 +57,13 @@ def _words_of_tokens(found: Words, tokens: offsets.Tokens) -> tuple[tf.Tensor, t
     return num_words, tf.where(num_words > 0, first_word, -1)
 
 
+def of_first_windows(outputs: tf.Tensor, extras: Mapping[str, Any], text: Any) -> tf.Tensor:
+    """The outputs for the first token of each of `(batch,)` texts: `(batch, …)` from `(windows, tokens, …)`."""
+    numbers = tf.range(tf.size(tf.convert_to_tensor(text)))
+    first = tf.searchsorted(tf.cast(extras[TEXT], tf.int32), numbers)
+    return tf.gather(tf.convert_to_tensor(outputs)[:, 0], first)
+
+
 def word_logits(logits: tf.Tensor, extras: Mapping[str, tf.Tensor], found: Words, missing: int) -> tf.RaggedTensor:
     """The logits of each word, ragged `(batch, words, classes)` by its first two dimensions.
 
