@@ -17,11 +17,12 @@ from kft import dataset, run
 from kft.data import tokenise
 from kft.data.batches import Batch
 from kft.data.feed import targets_of
-from kft.data.store import Aligned, Store
+from kft.data.store import Aligned, Store, sliced
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError
 from kft.evaluation import metrics
-from kft.models import presets
+from kft.models import presets, scratch
+from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.text.tokens import Encoder
 from kft.training import devices, inference, loop
@@ -67,6 +68,8 @@ class Job:
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
         task, vocabulary, table = self.data.task, self.data.vocabulary, self.data.parts["validation"]
+        if task.answers is None:
+            return {f"val_{name}": value for name, value in task.score(self._means(), table, vocabulary).items()}
         targets, weights = self.targets("validation"), self.weights("validation")
         store, columns = self.stores["validation"], [table.rows[name] for name in self.data.text_columns]
         answers, loss = [], 0.0
@@ -80,6 +83,14 @@ class Job:
         scores = metrics.scalars(task.score(inference.joined(answers), table, vocabulary))
         loss /= max(float(weights.sum()), 1e-12)
         return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
+
+    def _means(self) -> dict[str, Any]:
+        """The mean loss of the validation rows, and what else the task measures."""
+        targets, weights, trainer = self.targets("validation"), self.weights("validation"), self.trainer
+        size, store = self.recipe.batch_size * 2, self.stores["validation"]
+        return inference.means(
+            trainer.network, store, targets, weights, trainer.devices, size, disguise=trainer.disguise
+        )
 
     def more_micro_batches(self) -> int:
         """Twice as many pieces of each batch as now.
@@ -145,7 +156,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
     Raises:
         OutOfMemory: The model and its optimizer do not fit.
     """
-    preset = presets.find(recipe.preset)
+    preset = _preset(recipe, data)
     with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
         model = data.task.head(
             preset, data.vocabulary, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed
@@ -153,6 +164,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         transfer_plan.apply(model, recipe.transfer)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores = _tokens(data, model)
+        task = data.task
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
@@ -165,6 +177,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             factors={variable.path: head_peak / peak for variable in transfer_plan.head_variables(model)},
             batches_per_epoch=len(planned),
             micro_batches=micro_batches,
+            disguise=task.disguise and task.disguise(recipe, model.preprocessor),
+            measures=task.measures,
         )
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
     steps = loop.total_steps(recipe, len(planned))
@@ -210,6 +224,26 @@ def _learning_rates(recipe: Recipe, model: Any) -> tuple[float, float]:
     return float(peak), float(head_peak)
 
 
+def _preset(recipe: Recipe, data: Dataset) -> Preset:
+    """The pretrained model, or one that is begun here for these rows."""
+    sizes = {name: getattr(recipe, name) for name in scratch.SIZES}
+    if recipe.preset not in scratch.FAMILIES:
+        given = [name for name, value in sizes.items() if value is not None]
+        if given:
+            raise RecipeError(
+                f"{given[0]}: found {sizes[given[0]]!r}, but {recipe.preset} has a size of its own. Leave it out, or "
+                f"begin anew with one of: {', '.join(scratch.FAMILIES)}."
+            )
+        return presets.find(recipe.preset)
+    columns = [data.parts["train"].rows[name] for name in data.text_columns]
+    texts = (text for part in sliced(columns, len(data.parts["train"])) for column in part for text in column)
+    max_length = tokenise.SHORTEST if recipe.max_length == "auto" else recipe.max_length
+    settings = {**sizes, "max_length": max_length, "seed": recipe.seed}
+    return scratch.begin(
+        recipe.preset, texts, data.parts["train"].fingerprint(), tokenise.cache_dir().parent, **settings
+    )
+
+
 def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
     """The asked length if the backbone has as many positions, or the one that covers the rows."""
     positions = presets.max_positions(model.backbone)
@@ -227,6 +261,10 @@ def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
 
 
 def _tokens(data: Dataset, model: Any) -> dict[str, Store]:
+    """The tokens of each part, in the rows that are trained on."""
     encoder = Encoder(model.preprocessor, len(data.text_columns), data.task.features)
     key = tokenise.fingerprint(model.preprocessor)
-    return {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.parts.items()}
+    stores = {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.parts.items()}
+    if (arrange := data.task.arrange) is None:
+        return stores
+    return {name: arrange(store, encoder.max_length, data.parts[name].source) for name, store in stores.items()}

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
+import numpy as np
 
 from kft import disk
 from kft.errors import RunError
 from kft.recipe import Recipe
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from kft.data.store import Store
     from kft.data.table import Table
     from kft.tasks.task import Task
@@ -82,7 +81,7 @@ class Run:
         """What its columns mean."""
         from kft import tasks
 
-        return tasks.find(self.manifest["task"])
+        return tasks.find(self.manifest["task"]).of(self.vocabulary)
 
     @cached_property
     def model(self) -> Any:
@@ -118,7 +117,7 @@ class Run:
 
         Returns:
             For classify `{"label", "score", "scores"}`, for ordinal `{"value"}` besides, for multilabel
-            `{"labels", "scores"}`, for regress `{"value"}`.
+            `{"labels", "scores"}`, for regress `{"value"}`, for pretrain `{"fills"}` of the masks or `{"perplexity"}`.
 
         Raises:
             DataError: A row without its text, or a missing column.
@@ -146,7 +145,7 @@ class Run:
         from kft import dataset
 
         table = dataset.labelled(data, self.task, self.manifest["columns"], data_dir)
-        return self.task.score(self.answers(table, batch_size=batch_size), table, self.vocabulary)
+        return self.task.score(self.findings(table, batch_size=batch_size), table, self.vocabulary)
 
     def export(self, path: str | Path | None = None) -> Path:
         """Writes the next version of a string-in SavedModel for TensorFlow Serving.
@@ -164,6 +163,30 @@ class Run:
 
         return saved_model.export(self, Path(path) if path else Path("saved_models", self.path.resolve().name))
 
+    def findings(self, table: Table, store: Store | None = None, *, batch_size: int = 64) -> dict[str, Any]:
+        """What the task scores: its answers, or the mean losses where its outputs are too many to hold.
+
+        Args:
+            table: With all canonical columns.
+            store: Its tokens, in the rows that are trained on, if they are there already.
+            batch_size: Rows in one forward pass.
+        """
+        if self.task.answers is not None:
+            return self.answers(table, store, batch_size=batch_size)
+        from kft.training import callbacks, devices, inference
+
+        task, chosen, network = self.task, devices.choose("none", "float32"), self._network
+        if store is None:
+            store = self._encoded(table)
+            store = task.arrange(store, self._encoder.max_length, None) if task.arrange else store
+        loss = task.loss(self.recipe, self.vocabulary)
+        losses = callbacks.batch_losses(loss, task.measures)
+        network.compile(loss=loss, weighted_metrics=losses, jit_compile=chosen.jit_compile)
+        targets = task.targets(table, self.vocabulary, store)
+        weights = task.weights(targets, self.vocabulary, store) if task.weights else np.ones(len(store), np.float32)
+        disguise = task.disguise and task.disguise(self.recipe, self.model.preprocessor)
+        return inference.means(network, store, targets, weights, chosen, batch_size, disguise)
+
     def answers(self, table: Table, store: Store | None = None, *, batch_size: int = 64) -> dict[str, np.ndarray]:
         """The task's answers to the rows of a table, as arrays in their order.
 
@@ -175,13 +198,30 @@ class Run:
         from kft.training import devices, inference
 
         columns = [table.rows[name] for name in self.text_columns]
-        chosen = devices.choose("none", "float32")
+        if self.task.respond is not None:
+            return self._responses(columns, batch_size)
+        answers, chosen = self.task.answers, devices.choose("none", "float32")
+        assert answers is not None, "a task answers or responds"
         return inference.joined(
             [
-                self.task.answers(part.outputs, self.vocabulary, part.extras, part.texts)
+                answers(part.outputs, self.vocabulary, part.extras, part.texts)
                 for part in inference.slices(self._network, store or self._encoded(table), columns, chosen, batch_size)
             ]
         )
+
+    def _responses(self, columns: list[Any], batch_size: int) -> dict[str, np.ndarray]:
+        """What the task responds to the texts, batch after batch."""
+        from kft.data import store
+        from kft.training import inference
+
+        parts = store.sliced(columns, len(columns[0]), batch_size)
+        return inference.joined([self._ask(texts) for texts in parts])
+
+    @cached_property
+    def _ask(self) -> Any:
+        from kft.text import responses
+
+        return responses.ask(self.task.respond, self.model, len(self.text_columns))
 
     def _encoded(self, table: Any) -> Store:
         """Tokens of a table; more than a slice of rows goes by way of the disk."""

@@ -132,7 +132,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
         done = _calibrated(ready, run_dir)
         disk.write_json(run_dir / run.LABELS, done.vocabulary)
         held_back = [name for name in ("validation", "test") if name in data.parts]
-        found = {name: done.answers(data.parts[name], ready.stores[name]) for name in held_back}
+        found = {name: done.findings(data.parts[name], ready.stores[name]) for name in held_back}
         scores = {name: task.score(answers, data.parts[name], done.vocabulary) for name, answers in found.items()}
         cost = {
             "train_s": outcome.position.train_s,
@@ -205,7 +205,7 @@ def _is_knob(name: str, value: Any) -> bool:
 
 
 def _next_name(recipe: Recipe) -> Path:
-    name = Path(recipe.preset.rstrip("/")).name
+    name = Path(recipe.preset.rstrip("/")).name.replace(":", "-")
     return run.free_name(name if recipe.task == "auto" else f"{recipe.task}-{name}")
 
 

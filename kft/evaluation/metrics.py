@@ -37,6 +37,8 @@ DIRECTIONS = {
     "macro_entity_f1": "max",
     "exact_match": "max",
     "rmse": "min",
+    "perplexity": "min",
+    "pair_accuracy": "max",
 }
 
 # A softmax in bfloat16 is off by up to 0.4%; logits are off by far more.

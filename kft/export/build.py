@@ -25,9 +25,12 @@ def build(run_dir: Path, target: Path) -> None:
     network = keras.Model(task_model.input, task_model.output)
 
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        if run.task.respond is not None:
+            return run.task.respond(task_model, texts)
         features = run.task.features(task_model.preprocessor, texts)
         wanted = {name: features.pop(name) for name in network.input}
         extras = {"text": tf.range(tf.size(texts[0])), **features}
+        assert run.task.answers is not None, "a task answers or responds"
         return run.task.answers(network(wanted, training=False), run.vocabulary, extras, texts)
 
     def predict(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

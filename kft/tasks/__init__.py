@@ -15,6 +15,7 @@ from kft.tasks.answer import ANSWER
 from kft.tasks.classify import CLASSIFY
 from kft.tasks.multilabel import MULTILABEL
 from kft.tasks.ordinal import ORDINAL
+from kft.tasks.pretrain import PRETRAIN
 from kft.tasks.regress import REGRESS
 from kft.tasks.tag import TAG
 from kft.tasks.task import Task
@@ -24,6 +25,7 @@ TASKS: dict[str, Task] = {
     "classify": CLASSIFY,
     "multilabel": MULTILABEL,
     "ordinal": ORDINAL,
+    "pretrain": PRETRAIN,
     "regress": REGRESS,
     "tag": TAG,
 }
@@ -46,7 +48,7 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
     """Reads the task off the columns: questions, words with tags, spans of a text, or else a label.
 
     Fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot be told from
-    classes, so `ordinal` has to be asked for.
+    classes, so `ordinal` has to be asked for, and so has `pretrain`.
 
     Returns:
         The task and a sentence that says what was decided and why.

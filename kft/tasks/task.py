@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from kft.data.columns import Column
+from kft.data.feed import Disguise
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import RecipeError
@@ -35,8 +36,9 @@ class Task:
         loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs that sums the rows by their weights; those
             of a batch add up to 1.
         answers: (outputs, vocabulary, features that the model does not read, texts) to named answers, one of each for
-            every text, in TF graph code; predict and the export call it.
-        score: (answers as NumPy arrays, table, vocabulary) to metrics.
+            every text, in TF graph code; predict and the export call it. None where the outputs are too many to hold.
+        score: (answers as NumPy arrays, table, vocabulary) to metrics. Without `answers` it is given the mean of the
+            loss, called `loss`, and those of `measures`.
         metrics: (vocabulary) to the names of the single numbers among them.
         shown: (answers, table, vocabulary) to the figures of the report and its worst rows.
         best_by: The metrics that pick the best weights by default: the first that these rows have.
@@ -46,6 +48,14 @@ class Task:
             equal weights.
         calibrate: (answers to the validation rows, their table, vocabulary) to the vocabulary with what is tuned on
             them, such as thresholds; None where nothing is.
+        endings: The formats that it reads files in by their endings, where those are not the usual ones.
+        variants: By `vocabulary["objective"]`, the task that goes on from there; empty where there is one alone.
+        arrange: (token store, max_length, where its texts are from) to the store whose rows are trained on; None where
+            they are those that `features` gives.
+        disguise: (recipe, preprocessor) to what makes the batches of each epoch from the store's; None where they are
+            the same in each.
+        measures: Further losses, by name, whose means over the rows `score` is given where there are no `answers`.
+        respond: (model, text tensors) to named answers, in TF graph code, where there are no `answers`.
     """
 
     name: str
@@ -55,7 +65,7 @@ class Task:
     features: Callable[[Any, Sequence[Any]], dict[str, Any]]
     head: Callable[..., Any]
     loss: Callable[[Recipe, Vocabulary], Any]
-    answers: Callable[[Any, Vocabulary, Mapping[str, Any], Sequence[Any]], dict[str, Any]]
+    answers: Callable[[Any, Vocabulary, Mapping[str, Any], Sequence[Any]], dict[str, Any]] | None
     score: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], dict[str, Any]]
     metrics: Callable[[Vocabulary], Iterable[str]]
     shown: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], tuple[list[Any], list[dict[str, Any]]]]
@@ -64,6 +74,16 @@ class Task:
     prepare: Callable[[Table], Table] = lambda table: table
     weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
     calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
+    endings: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Task] = field(default_factory=dict)
+    arrange: Callable[[Store, int, str], Store] | None = None
+    disguise: Callable[[Recipe, Any], Disguise] | None = None
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    respond: Callable[[Any, Sequence[Any]], dict[str, Any]] | None = None
+
+    def of(self, vocabulary: Vocabulary) -> Task:
+        """The task as it goes on once its vocabulary is known."""
+        return self.variants[vocabulary["objective"]] if self.variants else self
 
     @property
     def text_columns(self) -> list[str]:
