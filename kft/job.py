@@ -164,7 +164,6 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         transfer_plan.apply(model, recipe.transfer)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores = _tokens(data, model)
-        task = data.task
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
@@ -177,8 +176,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             factors={variable.path: head_peak / peak for variable in transfer_plan.head_variables(model)},
             batches_per_epoch=len(planned),
             micro_batches=micro_batches,
-            disguise=task.disguise and task.disguise(recipe, model.preprocessor),
-            measures=task.measures,
+            disguise=data.task.disguise and data.task.disguise(recipe, model.preprocessor),
+            measures=data.task.measures,
         )
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
     steps = loop.total_steps(recipe, len(planned))
@@ -187,7 +186,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         median_length=int(np.median(lengths)),
         longest=int(lengths.max()),
         max_length=max_length,
-        num_cut=int((lengths >= max_length).sum()),
+        num_cut=0 if data.task.arrange else int((lengths >= max_length).sum()),
         steps=steps,
         **dict(zip(("trained", "frozen"), parameters(model), strict=True)),
         devices=str(chosen),
@@ -267,4 +266,5 @@ def _tokens(data: Dataset, model: Any) -> dict[str, Store]:
     stores = {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.parts.items()}
     if (arrange := data.task.arrange) is None:
         return stores
-    return {name: arrange(store, encoder.max_length, data.parts[name].source) for name, store in stores.items()}
+    sources = {"train": data.parts["train"].source}  # other parts may be as short as they are
+    return {name: arrange(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}

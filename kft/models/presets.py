@@ -1,7 +1,7 @@
 """From the name of a pretrained model to its backbone and tokenizer.
 
 A name is `minilm` (from the package of the extra of that name), a KerasHub preset, a hub handle (`kaggle://`, `hf://`,
-`modelscope://`), or a directory with a KerasHub preset or a Hugging Face checkpoint.
+`modelscope://`), a directory with a KerasHub preset or a Hugging Face checkpoint, or `scratch:` and a family.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class Task:
             them, such as thresholds; None where nothing is.
         endings: The formats that it reads files in by their endings, where those are not the usual ones.
         variants: By `vocabulary["objective"]`, the task that goes on from there; empty where there is one alone.
-        arrange: (token store, max_length, where its texts are from) to the store whose rows are trained on; None where
-            they are those that `features` gives.
+        arrange: (token store, max_length, where its texts are from, None for those that are not trained on) to the
+            store whose rows the network reads; None where they are those that `features` gives.
         disguise: (recipe, preprocessor) to what makes the batches of each epoch from the store's; None where they are
             the same in each.
         measures: Further losses, by name, whose means over the rows `score` is given where there are no `answers`.

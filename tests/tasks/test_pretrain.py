@@ -18,7 +18,6 @@ from kft.recipe import Recipe
 from kft.tasks import pretrain
 from kft.text import causal, masked, vocabularies
 from kft.text.tokens import Encoder
-from tests.conftest import vocabulary as words_of_tests
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +87,9 @@ def test_paragraphs_are_rows_and_lines_where_there_are_none(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def bert():
-    tokenizer = keras_hub.tokenizers.BertTokenizer(vocabulary=[*words_of_tests(), "##s"], lowercase=True)
+def bert(tiny_preset):
+    known = keras_hub.tokenizers.Tokenizer.from_preset(tiny_preset).vocabulary
+    tokenizer = keras_hub.tokenizers.BertTokenizer(vocabulary=[*known, "##s"], lowercase=True)
     return keras_hub.models.BertMaskedLMPreprocessor(tokenizer, sequence_length=12)
 
 
