@@ -17,11 +17,12 @@ from kft import dataset, run
 from kft.data import tokenise
 from kft.data.batches import Batch
 from kft.data.feed import targets_of
-from kft.data.store import Aligned, Store
+from kft.data.store import Aligned, Store, sliced
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError
 from kft.evaluation import metrics
-from kft.models import presets
+from kft.models import presets, scratch
+from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.text.tokens import Encoder
 from kft.training import devices, inference, loop
@@ -75,6 +76,9 @@ class Job:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
         self.finish()
         task, vocabulary, table = self.data.task, self.data.vocabulary, self.data.parts["validation"]
+        if task.by_losses is not None:
+            return {f"val_{name}": value for name, value in task.by_losses(self._mean_losses()).items()}
+        assert task.answers is not None and task.score is not None, "a task is judged by its losses or its answers"
         targets, weights = self.targets("validation"), self.weights("validation")
         store, columns = self.stores["validation"], [table.rows[name] for name in self.data.text_columns]
         answers, loss = [], 0.0
@@ -92,6 +96,14 @@ class Job:
         scores = metrics.scalars(task.score(inference.joined(answers), table, vocabulary))
         loss /= max(float(weights.sum()), 1e-12)
         return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
+
+    def _mean_losses(self) -> dict[str, float]:
+        """What `by_losses` is given, of the validation rows."""
+        targets, weights, trainer = self.targets("validation"), self.weights("validation"), self.trainer
+        size, store = self.recipe.batch_size * 2, self.stores["validation"]
+        return inference.means(
+            trainer.network, store, targets, weights, trainer.devices, size, disguise=trainer.disguise
+        )
 
     def more_micro_batches(self) -> int:
         """Twice as many pieces of each batch as now.
@@ -157,7 +169,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
     Raises:
         OutOfMemory: The model and its optimizer do not fit.
     """
-    preset = presets.find(recipe.preset)
+    preset = _preset(recipe, data)
     with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
         model = data.task.head(
             preset, data.vocabulary, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed
@@ -178,6 +190,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             factors={variable.path: head_peak / peak for variable in transfer_plan.head_variables(model)},
             batches_per_epoch=len(planned),
             micro_batches=micro_batches,
+            disguise=data.task.disguise and data.task.disguise(recipe, model.preprocessor),
+            measures=data.task.measures,
         )
     # What each text of a row passes by itself costs as many rows.
     passes = max(1, len(network.input) // len(model.input))
@@ -189,7 +203,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         median_length=int(np.median(lengths)),
         longest=int(lengths.max()),
         max_length=max_length,
-        num_cut=int((lengths >= max_length).sum()),
+        num_cut=0 if data.task.arrange else int((lengths >= max_length).sum()),
         steps=steps,
         **dict(zip(("trained", "frozen"), parameters(model), strict=True)),
         devices=str(chosen),
@@ -226,6 +240,26 @@ def _learning_rates(recipe: Recipe, model: Any) -> tuple[float, float]:
     return float(peak), float(head_peak)
 
 
+def _preset(recipe: Recipe, data: Dataset) -> Preset:
+    """The pretrained model, or one that is begun here for these rows."""
+    sizes = {name: getattr(recipe, name) for name in scratch.SIZES}
+    if recipe.preset not in scratch.FAMILIES:
+        given = [name for name, value in sizes.items() if value is not None]
+        if given:
+            raise RecipeError(
+                f"{given[0]}: found {sizes[given[0]]!r}, but {recipe.preset} has a size of its own. Leave it out, or "
+                f"begin anew with one of: {', '.join(scratch.FAMILIES)}."
+            )
+        return presets.find(recipe.preset)
+    columns = [data.parts["train"].rows[name] for name in data.text_columns]
+    texts = (text for part in sliced(columns, len(data.parts["train"])) for column in part for text in column)
+    max_length = tokenise.SHORTEST if recipe.max_length == "auto" else recipe.max_length
+    settings = {**sizes, "max_length": max_length, "seed": recipe.seed}
+    return scratch.begin(
+        recipe.preset, texts, data.parts["train"].fingerprint(), tokenise.cache_dir().parent, **settings
+    )
+
+
 def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
     """The asked length if the backbone has as many positions, or the one that covers the rows."""
     positions = presets.max_positions(model.backbone)
@@ -243,6 +277,11 @@ def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
 
 
 def _tokens(data: Dataset, model: Any) -> dict[str, Store]:
+    """The tokens of each part, in the rows that are trained on."""
     encoder = Encoder(model.preprocessor, len(data.text_columns), data.task.features)
     key = tokenise.fingerprint(model.preprocessor)
-    return {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.parts.items()}
+    stores = {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.parts.items()}
+    if (arrange := data.task.arrange) is None:
+        return stores
+    sources = {"train": data.parts["train"].source}  # other parts may be as short as they are
+    return {name: arrange(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}

@@ -48,12 +48,13 @@ class Recipe(pydantic.BaseModel):
     )
     task: str = Field(
         "auto",
-        description="What is learnt: answer, choose, classify, embed, fewshot, joint, multilabel, ordinal, regress, "
-        "relate, tag. auto: read off the columns.",
+        description="What is learnt: answer, choose, classify, embed, fewshot, joint, multilabel, ordinal, pretrain, "
+        "regress, relate, tag. auto: read off the columns.",
     )
     preset: str = Field(
         "minilm",
-        description="Pretrained model: minilm, a KerasHub preset name, kaggle://, hf://, modelscope:// or a directory.",
+        description="Pretrained model: minilm, a KerasHub preset name, kaggle://, hf://, modelscope:// or a directory; "
+        "scratch:bert, scratch:gpt2: random weights, and a tokenizer of train.",
     )
     out: str | None = Field(None, description="Run directory to write. Default: runs/<task>-<preset>-<number>.")
 
@@ -82,6 +83,21 @@ class Recipe(pydantic.BaseModel):
     )
     contrastive: Literal["auto", "multiple_negatives", "triplet", "cosine"] = Field(
         "auto", description="Loss of embed. auto: cosine where pairs have a number, else multiple_negatives."
+    )
+
+    # -- pretraining ---------------------------------------------------------------------------------------------
+    pretrain_objective: Literal["auto", "mlm", "clm", "nsp", "sop"] = Field(
+        "auto",
+        description="What pretrain learns: masked tokens (mlm), the next token (clm), mlm and whether one sentence "
+        "follows another (nsp) or their order (sop). auto: clm for decoders, else mlm.",
+    )
+    mask_rate: float = Field(0.15, gt=0, lt=1, description="Share of the tokens that mlm, nsp and sop hide.")
+    whole_word_mask: bool = Field(False, description="Hide all tokens of a word, or none.")
+    num_layers: int | None = Field(None, ge=1, description="Layers of a scratch preset. Default: 4.")
+    hidden_dim: int | None = Field(None, ge=8, description="Width of a scratch preset. Default: 256.")
+    num_heads: int | None = Field(None, ge=1, description="Attention heads of a scratch preset. Default: 4.")
+    vocabulary_size: int | None = Field(
+        None, ge=300, description="Tokens of a scratch preset, all characters of train among them. Default: 8000."
     )
 
     # -- optimisation --------------------------------------------------------------------------------------------

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
+import numpy as np
 
 from kft import disk
 from kft.errors import RunError
 from kft.recipe import Recipe
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from kft.data.store import Store
     from kft.data.table import Table
     from kft.tasks.task import Task
@@ -83,7 +82,7 @@ class Run:
         """What its columns mean."""
         from kft import tasks
 
-        return tasks.find(self.manifest["task"])
+        return tasks.find(self.manifest["task"]).of(self.vocabulary)
 
     @cached_property
     def model(self) -> Any:
@@ -121,7 +120,8 @@ class Run:
         Returns:
             For classify `{"label", "score", "scores"}`, for ordinal `{"value"}` besides, for multilabel
             `{"labels", "scores"}`, for regress `{"value"}`, for tag `{"words", "tags", "entities"}`, for answer
-            `{"answer", "start", "end", "score", "no_answer", "nbest"}`, for embed `{"embedding"}`.
+            `{"answer", "start", "end", "score", "no_answer", "nbest"}`, for embed `{"embedding"}`, for pretrain
+            `{"fills"}` of the masks or `{"perplexity"}`.
 
         Raises:
             DataError: A row without its text, or a missing column.
@@ -148,7 +148,7 @@ class Run:
         from kft import dataset
 
         table = dataset.labelled(data, self.task, self.manifest["columns"], data_dir)
-        return self.task.score(self.answers(table, batch_size=batch_size), table, self.vocabulary)
+        return self.scored(table, batch_size=batch_size)[0]
 
     def export(self, path: str | Path | None = None) -> Path:
         """Writes the next version of a string-in SavedModel for TensorFlow Serving.
@@ -166,6 +166,38 @@ class Run:
 
         return saved_model.export(self, Path(path) if path else Path("saved_models", self.path.resolve().name))
 
+    def scored(
+        self, table: Table, store: Store | None = None, *, batch_size: int = 64
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Metrics of the rows of a table, and the answers that they are of, if there are any.
+
+        Args:
+            table: With all canonical columns.
+            store: Its tokens, in the rows that are trained on, if they are there already.
+            batch_size: Rows in one forward pass.
+        """
+        found = self.answers(table, store, batch_size=batch_size) if self.task.score else {}
+        scores = self.task.score(found, table, self.vocabulary) if self.task.score else {}
+        if self.task.by_losses is None:
+            return scores, found
+        return {**self.task.by_losses(self._mean_losses(table, store, batch_size)), **scores}, found
+
+    def _mean_losses(self, table: Table, store: Store | None, batch_size: int) -> dict[str, float]:
+        """What `by_losses` is given: the mean of the loss over the rows, and those of the task's measures."""
+        from kft.training import callbacks, devices, inference
+
+        task, chosen, names = self.task, devices.choose("none", "float32"), self.manifest["texts"]
+        if store is None:
+            store = self._encoded(table, names)
+            store = task.arrange(store, self._encoder(len(names)).max_length, None) if task.arrange else store
+        network = self._network(len(names))
+        losses = callbacks.batch_losses(task.loss(self.recipe, self.vocabulary), task.measures)
+        network.compile(loss=losses[0].loss, weighted_metrics=losses, jit_compile=chosen.jit_compile)
+        targets = task.targets(table, self.vocabulary, store)
+        weights = task.weights(targets, self.vocabulary, store) if task.weights else np.ones(len(store), np.float32)
+        disguise = task.disguise and task.disguise(self.recipe, self.model.preprocessor)
+        return inference.means(network, store, targets, weights, chosen, batch_size, disguise)
+
     def answers(self, table: Table, store: Store | None = None, *, batch_size: int = 64) -> dict[str, np.ndarray]:
         """The task's answers to the rows of a table, as arrays in their order.
 
@@ -177,14 +209,24 @@ class Run:
         from kft.training import devices, inference
 
         names = [name for name in self.manifest["texts"] if name in table.names()]
-        columns, network = [table.rows[name] for name in names], self._network(len(names))
-        chosen = devices.choose("none", "float32")
-        return inference.joined(
-            [
-                self.task.answers(part.outputs, self.vocabulary, part.extras, part.texts)
-                for part in inference.slices(network, store or self._encoded(table, names), columns, chosen, batch_size)
-            ]
+        columns = [table.rows[name] for name in names]
+        if self.task.answers is None:
+            return inference.responded(self._respond, columns, batch_size)
+        parts = inference.slices(
+            self._network(len(names)),
+            store or self._encoded(table, names),
+            columns,
+            devices.choose("none", "float32"),
+            batch_size,
         )
+        return inference.joined(
+            [self.task.answers(part.outputs, self.vocabulary, part.extras, part.texts) for part in parts]
+        )
+
+    @cached_property
+    def _respond(self) -> Any:
+        """The task's function from texts to answers, where one forward pass does not answer them."""
+        return self.task.respond and self.task.respond(self.model, self.vocabulary)
 
     def _encoded(self, table: Any, names: list[str]) -> Store:
         """Tokens of a table; more than a slice of rows goes by way of the disk."""

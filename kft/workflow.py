@@ -128,12 +128,12 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
                 print(f"note: {notes[-1]}", file=sys.stderr)
         ready.model.save_to_preset(str(run_dir / run.PRESET))
 
-        data, task = ready.data, ready.data.task
+        data = ready.data
         done = _calibrated(ready, run_dir)
         disk.write_json(run_dir / run.LABELS, done.vocabulary)
         held_back = [name for name in ("validation", "test") if name in data.parts]
-        found = {name: done.answers(data.parts[name], ready.stores[name]) for name in held_back}
-        scores = {name: task.score(answers, data.parts[name], done.vocabulary) for name, answers in found.items()}
+        results = {name: done.scored(data.parts[name], ready.stores[name]) for name in held_back}
+        scores, found = ({name: result[i] for name, result in results.items()} for i in (0, 1))
         cost = {
             "train_s": outcome.position.train_s,
             "examples_per_s": outcome.examples_per_s,
@@ -207,7 +207,7 @@ def _is_knob(name: str, value: Any) -> bool:
 
 
 def _next_name(recipe: Recipe) -> Path:
-    name = Path(recipe.preset.rstrip("/")).name
+    name = Path(recipe.preset.rstrip("/")).name.replace(":", "-")
     return run.free_name(name if recipe.task == "auto" else f"{recipe.task}-{name}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,11 @@ import numpy as np
 
 from kft.data.batches import Batch, micro_batches
 from kft.data.store import Aligned, Store
+
+Disguise = Callable[[Store, Batch, dict[str, np.ndarray], Any, int | None], tuple[dict[str, np.ndarray], Any]]
+"""(store, batch, all its features, targets, epoch) to the features and targets that the network sees.
+
+A pure function, so that a fit that goes on meets the same batches. The epoch is None for rows only measured."""
 
 
 class Feed(keras.utils.PyDataset):
@@ -26,6 +31,8 @@ class Feed(keras.utils.PyDataset):
         inputs: The backbone's input names; other features are left out.
         targets: `(rows, …)`, or aligned with the tokens; None to predict.
         weights: `(rows,)` float32, how much each row counts beside the others; None for equal weights.
+        disguise: What makes of each batch the one to train on in this epoch.
+        epoch: The pass over the rows, from 0; None where they are only measured.
     """
 
     def __init__(
@@ -36,6 +43,8 @@ class Feed(keras.utils.PyDataset):
         targets: np.ndarray | Aligned | None = None,
         weights: np.ndarray | None = None,
         *,
+        disguise: Disguise | None = None,
+        epoch: int | None = None,
         pieces: int = 1,
         multiple_of: int = 1,
     ):
@@ -43,17 +52,23 @@ class Feed(keras.utils.PyDataset):
         self.store, self.inputs, self.num_pieces = store, set(inputs), pieces
         self.pieces = [(piece, batch) for batch in batches for piece in micro_batches(batch, pieces, multiple_of)]
         self.targets, self.row_weights = targets, weights
+        self.disguise, self.epoch = disguise, epoch
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     def __getitem__(self, index: int) -> Any:
         piece, whole = self.pieces[index]
-        features = self.store.batch(piece.rows, piece.length, self.inputs)
+        names = self.inputs if self.disguise is None else None
+        features = self.store.batch(piece.rows, piece.length, names)
         if self.targets is None:
             return (features,)
+        targets = targets_of(self.store, self.targets, piece)
+        if self.disguise is not None:
+            features, targets = self.disguise(self.store, piece, features, targets, self.epoch)
+            features = {name: features[name] for name in self.inputs}
         share = self.num_pieces / max(float(self._weights(whole).sum()), 1e-12)
-        return features, targets_of(self.store, self.targets, piece), self._weights(piece) * np.float32(share)
+        return features, targets, self._weights(piece) * np.float32(share)
 
     def _weights(self, batch: Batch) -> np.ndarray:
         weights = np.ones(len(batch.rows), np.float32) if self.row_weights is None else self.row_weights[batch.rows]

@@ -11,6 +11,7 @@ from kft.data.conll import conll_batches, conllu_batches
 from kft.data.delimited import csv_batches, tsv_batches
 from kft.data.memory import plain_batches, read_memory
 from kft.data.objects import json_batches, jsonl_batches
+from kft.data.paragraphs import paragraph_batches
 from kft.data.spool import BLOCK_ROWS, spool
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
@@ -30,7 +31,8 @@ def read(source: Any, *, role: str = "train", file_format: str | None = None) ->
             of dicts; a dict of lists; a pandas DataFrame; a pyarrow Table or RecordBatch; a Hugging Face Dataset; a
             `tf.data.Dataset`; a Table that was read before.
         role: What messages call the data: `train`, `validation`, `test`.
-        file_format: `csv`, `tsv`, `jsonl`, `json`, `conll`, `conllu` or `parquet`, whatever the name ends in.
+        file_format: `csv`, `tsv`, `jsonl`, `json`, `conll`, `conllu`, `text` (its paragraphs) or `parquet`, whatever
+            the name ends in.
 
     Returns:
         A table with all columns of the source and its row numbers.
@@ -123,6 +125,7 @@ READERS: dict[str, Reader] = {
     "json": json_batches,
     "conll": conll_batches,
     "conllu": conllu_batches,
+    "text": paragraph_batches,
     "parquet": _parquet_batches,
 }
 SUFFIXES = {

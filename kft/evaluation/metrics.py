@@ -42,6 +42,8 @@ DIRECTIONS = {
     "mrr": "max",
     "ndcg_at_10": "max",
     "rmse": "min",
+    "perplexity": "min",
+    "pair_accuracy": "max",
 }
 
 # A softmax in bfloat16 is off by up to 0.4%; logits are off by far more.

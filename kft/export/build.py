@@ -23,11 +23,15 @@ def build(run_dir: Path, target: Path) -> None:
     run = runs.load(run_dir)
     task_model, names = run.model, run.text_columns
     network = run.task.network(task_model, len(names))
+    respond = run.task.respond and run.task.respond(task_model, run.vocabulary)
 
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        if respond is not None:
+            return respond(texts)
         features = run.task.features(task_model.preprocessor, texts)
         wanted = {name: features.pop(name) for name in network.input}
         extras = {"text": tf.range(tf.size(texts[0])), **features}
+        assert run.task.answers is not None, "a task answers or responds"
         return run.task.answers(network(wanted, training=False), run.vocabulary, extras, texts)
 
     def predict(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

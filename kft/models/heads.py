@@ -10,7 +10,7 @@ import keras_hub
 from keras import ops, saving
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
-from kft.models.presets import Preset
+from kft.models.presets import Preset, masked_lm_class
 from kft.text.tokens import SequencePreprocessor
 
 
@@ -198,6 +198,46 @@ class TokenClassifier(keras_hub.models.Task):
         return get_preset_loader(preset).load_task(cls, load_weights, "num_classes" not in kwargs, **kwargs)
 
 
+@saving.register_keras_serializable(package="kft")
+class MaskedPairLM(keras_hub.models.Task):
+    """A masked language model that also tells, of two sentences, how they belong together.
+
+    The output is `(batch, 1 + masks, vocabulary)`: the first two numbers of the first position are the logits of the
+    pair, off the pooled output as in BERT; the rest are KerasHub's MaskedLM's. Saves and loads as a KerasHub preset
+    once `kft.models.heads` is imported.
+
+    Args:
+        backbone: A KerasHub backbone with segments, a pooled output and a MaskedLM.
+        preprocessor: What turns strings into the backbone's inputs.
+
+    References:
+        Devlin et al., 2019, sec. 3.1, https://arxiv.org/abs/1810.04805
+        Lan et al., 2020, sec. 3.1, https://arxiv.org/abs/1909.11942
+    """
+
+    def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
+        model_class: Any = masked_lm_class(type(backbone))
+        inner = model_class(backbone=backbone, compile=False)
+        policy = backbone.dtype_policy
+        outputs = backbone(backbone.input)
+        masked = inner.masked_lm_head(outputs["sequence_output"], inner.input["mask_positions"])
+        pair_logits = keras.layers.Dense(
+            2, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), dtype=policy, name="pair_logits"
+        )
+        pair = ops.pad(pair_logits(outputs["pooled_output"]), [[0, 0], [0, masked.shape[-1] - 2]])
+        joined = ops.concatenate([ops.cast(ops.expand_dims(pair, 1), masked.dtype), masked], axis=1)
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.masked_lm_head = inner.masked_lm_head
+        self.pair_logits = pair_logits
+        super().__init__(inputs=inner.input, outputs=joined, **kwargs)
+
+    @classmethod
+    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> MaskedPairLM:
+        """Opens a preset that was saved from this class; KerasHub's lookup by backbone class is not needed."""
+        return get_preset_loader(preset).load_task(cls, load_weights, True, **kwargs)
+
+
 def side_by_side(single: keras.Model, prefixes: Sequence[str]) -> keras.Model:
     """A model that reads several texts a row, each through the same weights.
 
@@ -223,10 +263,11 @@ def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
     """The fine-tuned task model that a run saved under `preset_dir`, weights, head and preprocessor included."""
     from kft.models import encoders  # noqa: F401  (registers its model)
 
-    return get_preset_loader(preset_dir).load_task(_task_class(preset_dir), True, True, dtype=dtype, compile=False)
+    return get_preset_loader(preset_dir).load_task(task_class(preset_dir), True, True, dtype=dtype, compile=False)
 
 
-def _task_class(preset_dir: str) -> type:
+def task_class(preset_dir: str) -> type:
+    """The class of the task model that was saved under `preset_dir`."""
     from keras_hub.src.utils.preset_utils import TASK_CONFIG_FILE, check_config_class, load_json
 
     return check_config_class(load_json(preset_dir, TASK_CONFIG_FILE))

@@ -1,12 +1,13 @@
 """From the name of a pretrained model to its backbone and tokenizer.
 
 A name is `minilm` (from the package of the extra of that name), a KerasHub preset, a hub handle (`kaggle://`, `hf://`,
-`modelscope://`), or a directory with a KerasHub preset or a Hugging Face checkpoint.
+`modelscope://`), a directory with a KerasHub preset or a Hugging Face checkpoint, or `scratch:` and a family.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import math
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from keras_hub.src.utils.preset_utils import get_preset_loader
 from kft.errors import PresetError, did_you_mean
 
 HUBS = ("kaggle://", "hf://", "modelscope://")
+SCRATCH = {"scratch:bert": keras_hub.models.BertBackbone, "scratch:gpt2": keras_hub.models.GPT2Backbone}
+"""Models that begin with random weights and a tokenizer of the training texts; see `kft.models.scratch`."""
+
 TEXT_INPUTS = {"token_ids", "segment_ids", "padding_mask"} | {
     f"{side}_{name}" for side in ("encoder", "decoder") for name in ("token_ids", "padding_mask")
 }
@@ -71,7 +75,24 @@ class Preset:
 
     def is_causal(self) -> bool:
         """Whether each position sees only those before it (decoders such as GPT-2 and Llama)."""
-        return _paired(keras_hub.models.CausalLM, self.backbone_class) is not None
+        return self.causal_lm_class() is not None
+
+    def causal_lm_class(self) -> type | None:
+        """KerasHub's CausalLM for this backbone, or None where it has none."""
+        return _paired(keras_hub.models.CausalLM, self.backbone_class)
+
+    def masked_lm_class(self) -> type | None:
+        """KerasHub's MaskedLM for this backbone, or None where it has none."""
+        return masked_lm_class(self.backbone_class)
+
+    def has_segments(self) -> bool:
+        """Whether the backbone tells two texts of a row apart, and sums a row up in a pooled output."""
+        return "num_segments" in inspect.signature(self.backbone_class).parameters
+
+
+def masked_lm_class(backbone_class: type) -> type | None:
+    """KerasHub's MaskedLM for a backbone class, or None where it has none."""
+    return _paired(keras_hub.models.MaskedLM, backbone_class)
 
 
 def find(name: str) -> Preset:
@@ -81,6 +102,8 @@ def find(name: str) -> Preset:
         PresetError: Nothing is known by that name (with the nearest known one), its files cannot be read or fetched,
             or the model does not read text.
     """
+    if name in SCRATCH:
+        return Preset(name, "", SCRATCH[name])
     handle = _handle(name)
     backbone_class = _backbone_class_of_builtin(handle)
     if backbone_class is None:
@@ -117,8 +140,8 @@ def _handle(name: str) -> str:
     known = keras_hub.models.Backbone.presets
     if name not in known:
         raise PresetError(
-            f"unknown preset {name!r}.{did_you_mean(name, [*known, 'minilm'])} Expected minilm, one of KerasHub's "
-            f"{len(known)} preset names, {', '.join(HUBS)} or a directory."
+            f"unknown preset {name!r}.{did_you_mean(name, [*known, *SCRATCH, 'minilm'])} Expected minilm, one of "
+            f"KerasHub's {len(known)} preset names, {', '.join([*SCRATCH, *HUBS])} or a directory."
         )
     return name
 

@@ -19,6 +19,7 @@ from kft.tasks.fewshot import FEWSHOT
 from kft.tasks.joint import JOINT
 from kft.tasks.multilabel import MULTILABEL
 from kft.tasks.ordinal import ORDINAL
+from kft.tasks.pretrain import PRETRAIN
 from kft.tasks.regress import REGRESS
 from kft.tasks.relate import RELATE
 from kft.tasks.tag import TAG
@@ -33,6 +34,7 @@ TASKS: dict[str, Task] = {
     "joint": JOINT,
     "multilabel": MULTILABEL,
     "ordinal": ORDINAL,
+    "pretrain": PRETRAIN,
     "regress": REGRESS,
     "relate": RELATE,
     "tag": TAG,
@@ -56,7 +58,7 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
     """Reads the task off the columns: a label, or else questions about texts, words with tags, spans of a text.
 
     Labels that are fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot
-    be told from classes, so `ordinal` has to be asked for.
+    be told from classes, so `ordinal` has to be asked for, and so have the tasks that no column gives away.
 
     Returns:
         The task and a sentence that says what was decided and why.

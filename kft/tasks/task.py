@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from kft.data.columns import Column
+from kft.data.feed import Disguise
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import RecipeError
@@ -87,8 +88,8 @@ class Task:
         loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs that sums the rows by their weights; those
             of a batch add up to 1.
         answers: (outputs, vocabulary, features that the model does not read, texts) to named answers, one of each for
-            every text, in TF graph code; predict and the export call it.
-        score: (answers as NumPy arrays, table, vocabulary) to metrics.
+            every text, in TF graph code; predict and the export call it. None where `respond` is in its place.
+        score: (answers as NumPy arrays, table, vocabulary) to metrics; None where `by_losses` says it all.
         metrics: (vocabulary) to the names of the single numbers among them.
         shown: (answers, table, vocabulary) to the figures of the report and its worst rows.
         best_by: The metrics that pick the best weights by default: the first that these rows have.
@@ -104,6 +105,18 @@ class Task:
         reads: The text columns that predict and the export read, where it is trained on others besides; None for all.
         finish: (task model, outputs for the training rows, their targets) sets what is computed and not trained, such
             as a linear head, before the model is validated and saved; None where there is nothing.
+        endings: The formats that it reads files in by their endings, where those are not the usual ones.
+        variants: By `vocabulary["objective"]`, the task that goes on from there; empty where there is one alone.
+        arrange: (token store, max_length, where its texts are from, None for those that are not trained on) to the
+            store whose rows the network reads; None where they are those that `features` gives.
+        disguise: (recipe, preprocessor) to what makes the batches of each epoch from the store's; None where they are
+            the same in each.
+        respond: (task model, vocabulary) to a function from the strings of each text column to named answers, for tasks
+            that one forward pass cannot answer, or whose outputs are too many to hold; on TensorFlow that function is
+            graph code, too.
+        by_losses: (mean losses over the rows, `loss` and those of `measures`) to metrics; such a task is judged by them
+            while it trains, and the outputs are never held.
+        measures: Further losses, by name.
     """
 
     name: str
@@ -113,8 +126,8 @@ class Task:
     features: Callable[[Any, Sequence[Any]], dict[str, Any]]
     head: Callable[..., Any]
     loss: Callable[[Recipe, Vocabulary], Any]
-    answers: Callable[[Any, Vocabulary, Mapping[str, Any], Sequence[Any]], dict[str, Any]]
-    score: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], dict[str, Any]]
+    answers: Callable[[Any, Vocabulary, Mapping[str, Any], Sequence[Any]], dict[str, Any]] | None
+    score: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], dict[str, Any]] | None
     metrics: Callable[[Vocabulary], Iterable[str]]
     shown: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], tuple[list[Any], list[dict[str, Any]]]]
     best_by: Sequence[str]
@@ -126,6 +139,17 @@ class Task:
     network: Callable[[Any, int], keras.Model] = whole
     reads: Sequence[str] | None = None
     finish: Callable[[Any, np.ndarray, Any], None] | None = None
+    endings: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Task] = field(default_factory=dict)
+    arrange: Callable[[Store, int, str | None], Store] | None = None
+    disguise: Callable[[Recipe, Any], Disguise] | None = None
+    respond: Callable[[Any, Vocabulary], Callable[[Sequence[Any]], dict[str, Any]]] | None = None
+    by_losses: Callable[[Mapping[str, float]], dict[str, float]] | None = None
+    measures: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, vocabulary: Vocabulary) -> Task:
+        """The task as it goes on once its vocabulary is known."""
+        return self.variants[vocabulary["objective"]] if self.variants else self
 
     @property
     def text_columns(self) -> list[str]:

@@ -37,9 +37,12 @@ def of(preprocessor: Any) -> Layout:
     """The layout that a preprocessor packs its rows in.
 
     Args:
-        preprocessor: A KerasHub preprocessor of a text classifier, or a `SequencePreprocessor`.
+        preprocessor: A KerasHub preprocessor of a text classifier or a masked language model, or a
+            `SequencePreprocessor`.
     """
-    names = tf.function(lambda text: pack(preprocessor, [text]))(tf.constant([""]))  # builds its packer, too
+    found = tf.function(lambda text: pack(preprocessor, [text]))(tf.constant([""]))  # builds its packer, too
+    inputs = found[0] if isinstance(found, tuple) else found  # a masked language model's gives targets as well
+    names = [name for name in inputs if name != "mask_positions"]
     if isinstance(preprocessor, SequencePreprocessor):
         tokenizer = preprocessor.tokenizer
         start, end = (getattr(tokenizer, f"{name}_token_id", None) for name in ("start", "end"))

@@ -7,11 +7,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kft.data.batches import Batch
@@ -25,10 +26,11 @@ class BatchLoss(keras.metrics.Metric):
 
     Args:
         loss: The Keras loss to apply.
+        name: Of the metric.
     """
 
-    def __init__(self, loss: Any):
-        super().__init__(name="batch_loss")
+    def __init__(self, loss: Any, name: str = "batch_loss"):
+        super().__init__(name=name)
         self.loss = loss
         self.value = self.add_variable((), "zeros", name="value", aggregation="sum")
 
@@ -37,6 +39,28 @@ class BatchLoss(keras.metrics.Metric):
 
     def result(self) -> Any:
         return ops.convert_to_tensor(self.value)  # JAX does not take the variable itself
+
+
+def batch_losses(loss: Any, measures: Mapping[str, Any]) -> list[BatchLoss]:
+    """The metrics that follow each batch: its loss, and what else is measured, as `batch_<name>`."""
+    return [BatchLoss(loss), *(BatchLoss(measure, f"batch_{name}") for name, measure in measures.items())]
+
+
+class BatchMeans(keras.callbacks.Callback):
+    """Gathers what the metrics say of each batch in `model.evaluate`.
+
+    Attributes:
+        found: By name, a number for each batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, list[float]] = {}
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        for name, value in (logs or {}).items():
+            if name.startswith("batch_"):
+                self.found.setdefault(name.removeprefix("batch_"), []).append(float(np.mean(value)))
 
 
 class Watch(keras.callbacks.Callback):

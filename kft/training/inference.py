@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from kft.data import batches
-from kft.data.feed import Feed, for_keras, in_row_order
-from kft.data.store import Store, sliced
+from kft.data.feed import Disguise, Feed, for_keras, in_row_order
+from kft.data.store import Aligned, Store, sliced
 from kft.errors import OutOfMemory
+from kft.training.callbacks import BatchMeans
 from kft.training.devices import Devices, memory_errors
 
 TEXTS, TEXTS_OF_TOKENS = 16_384, 1024
@@ -88,6 +89,67 @@ def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: in
             if batch_size <= devices.count:
                 raise
         batch_size //= 2
+
+
+def means(
+    network: keras.Model,
+    store: Store,
+    targets: np.ndarray | Aligned,
+    weights: np.ndarray,
+    devices: Devices,
+    batch_size: int,
+    disguise: Disguise | None = None,
+) -> dict[str, float]:
+    """The mean over all rows, by their weights, of each loss that follows the batches; the outputs are never held.
+
+    Args:
+        network: Compiled with `callbacks.batch_losses`.
+        store: The tokens of the rows.
+        targets: `(rows, …)`, or aligned with the tokens.
+        weights: `(rows,)` float32.
+        devices: Where it computes.
+        batch_size: Rows in a batch; halved where the device has no memory for them.
+        disguise: What the network sees of a batch.
+
+    Raises:
+        OutOfMemory: Not even one row for each device fits.
+    """
+    lengths, longest = shapes(store, devices), int(store.lengths.max())
+    while True:
+        planned = batches.plan(
+            store.lengths, batch_size, shuffle=False, fixed_lengths=lengths, multiple_of=devices.count
+        )
+        feed, gathered = Feed(store, planned, list(network.input), targets, weights, disguise=disguise), BatchMeans()
+        try:
+            with memory_errors(lambda: f"out of memory with a single row of {longest} tokens"):
+                network.evaluate(for_keras(feed), verbose=0, callbacks=[gathered])
+        except OutOfMemory:
+            if batch_size <= devices.count:
+                raise
+            batch_size //= 2
+            continue
+        shares = np.array([weights[b.rows[: len(b.rows) - b.num_padding]].sum() for b in planned], np.float64)
+        return {name: float(shares @ values / max(shares.sum(), 1e-12)) for name, values in gathered.found.items()}
+
+
+def responded(
+    respond: Callable[[Sequence[Any]], Mapping[str, Any]], columns: Sequence[Any], batch_size: int
+) -> dict[str, np.ndarray]:
+    """The answers of a function from texts, `batch_size` rows at a time, in the order of the rows.
+
+    Raises:
+        OutOfMemory: A batch does not fit the device's memory.
+    """
+    parts = []
+    with memory_errors(lambda: f"out of memory with {batch_size} rows at a time. Ask for a smaller batch_size"):
+        for texts in sliced(columns, len(columns[0]), TEXTS):
+            # Texts of like length together need fewest steps; what fits into one batch stays as it is.
+            order = np.argsort([-len(text) for text in texts[0]], kind="stable")
+            order = order if len(order) > batch_size else np.arange(len(order))
+            parts_of = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+            found = joined([respond([[column[row] for row in rows] for column in texts]) for rows in parts_of])
+            parts.append({name: values[np.argsort(order)] for name, values in found.items()})
+    return joined(parts)
 
 
 def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

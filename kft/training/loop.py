@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from kft.data import batches
-from kft.data.feed import Feed, for_keras
+from kft.data.feed import Disguise, Feed, for_keras
 from kft.data.store import Aligned, Store
 from kft.errors import Interrupted
 from kft.evaluation import metrics
@@ -41,6 +41,7 @@ class Trainer:
         recipe: The knobs.
         rate: The learning rate as a function of the step.
         micro_batches: Pieces that each batch is computed in, one after the other, where memory is short.
+        disguise: What makes the batches of each epoch from the store's; None where they are the same in each.
     """
 
     network: keras.Model
@@ -48,6 +49,7 @@ class Trainer:
     recipe: Recipe
     rate: optimizers.WarmupDecay
     micro_batches: int = 1
+    disguise: Disguise | None = None
 
     @property
     def inputs(self) -> list[str]:
@@ -64,10 +66,22 @@ class Trainer:
         part: list[batches.Batch],
         targets: np.ndarray | Aligned | None,
         weights: np.ndarray | None = None,
+        epoch: int = 0,
     ) -> Any:
         """What `model.fit` takes for these batches, or `model.predict` where there are no targets."""
-        cut = {"pieces": self.micro_batches, "multiple_of": self.devices.count}
-        return for_keras(Feed(store, part, self.inputs, targets, weights, **cut))
+        return for_keras(
+            Feed(
+                store,
+                part,
+                self.inputs,
+                targets,
+                weights,
+                disguise=self.disguise,
+                epoch=epoch,
+                pieces=self.micro_batches,
+                multiple_of=self.devices.count,
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,8 @@ def prepare(
     factors: Mapping[str, float],
     batches_per_epoch: int,
     micro_batches: int = 1,
+    disguise: Disguise | None = None,
+    measures: Mapping[str, Any] | None = None,
 ) -> Trainer:
     """Compiles the task model for training. Call inside the devices' scope.
 
@@ -122,6 +138,8 @@ def prepare(
         factors: What multiplies the rate of some variables, by path.
         batches_per_epoch: Batches in one pass over the rows.
         micro_batches: Pieces that each batch is computed in.
+        disguise: What makes the batches of each epoch from the store's.
+        measures: Further losses to follow, by name.
     """
     network = keras.Model(task_model.input, task_model.output)
     if devices.backend == "tensorflow" and devices.platform == "cpu":
@@ -132,11 +150,11 @@ def prepare(
     network.compile(
         optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors, micro_batches),
         loss=loss,
-        weighted_metrics=[callbacks.BatchLoss(loss)],
+        weighted_metrics=callbacks.batch_losses(loss, measures or {}),
         jit_compile=devices.jit_compile,
     )
     network.optimizer.build(network.trainable_variables)
-    return Trainer(network, devices, recipe, rate, micro_batches)
+    return Trainer(network, devices, recipe, rate, micro_batches, disguise)
 
 
 def train(
@@ -198,7 +216,7 @@ def train(
                 )
                 began = time.monotonic()
                 with memory_errors(partial(_out_of_memory, watch)):
-                    fed = trainer.feed(store, part, targets, weights)
+                    fed = trainer.feed(store, part, targets, weights, position.epoch)
                     network.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
                 seconds = time.monotonic() - began
                 history.flush()

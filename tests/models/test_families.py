@@ -10,6 +10,7 @@ import pytest
 import sentencepiece
 import tensorflow as tf
 
+import kft
 from kft.models import heads, presets
 from kft.text.tokens import encode
 
@@ -138,3 +139,23 @@ def test_family_builds_ignores_padding_and_reopens_as_saved(family, tmp_path):
         np.testing.assert_allclose(logits(opened, ALL_TEXTS), together, atol=1e-6)
     else:
         assert isinstance(model, heads.SequenceClassifier)
+
+
+ENCODERS = ["Bert", "DistilBert", "RoformerV2", "Roberta", "Albert", "FNet", "DebertaV3", "XLMRoberta"]
+DECODERS = ["GPT2", "OPT", "Bloom", "Qwen", "Llama", "Mistral", "Gemma"]
+
+
+@pytest.mark.filterwarnings("ignore:.*vocabulary.spm:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ENCODERS + DECODERS)
+def test_family_learns_from_plain_text(family, tmp_path):
+    save_preset(family, str(tmp_path / "pretrained"))
+    rows = [{"text": f"{text}. {text}, {word}"} for text in SENTENCES for word in WORDS[:4]]
+    whole = {"whole_word_mask": family in ENCODERS}
+    knobs = {"preset": str(tmp_path / "pretrained"), "max_length": 16, "validation": 0.2, "max_steps": 2, "quiet": True}
+    run = kft.fit(rows, task="pretrain", out=str(tmp_path / "run"), **whole, **knobs)
+    assert 1 < run.metrics["validation"]["perplexity"] < 1000
+    mask = getattr(run.model.preprocessor.tokenizer, "mask_token", None)
+    answer = run.predict(f"the {mask} was good")[0]
+    assert answer["fills"][0]["token"] if family in ENCODERS else answer["perplexity"] > 1
