@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class Job:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
         task, vocabulary, table = self.data.task, self.data.vocabulary, self.data.parts["validation"]
         targets, weights = self.targets("validation"), self.weights("validation")
+        if task.respond is not None:
+            return self._perplexity(targets, weights)
         store, columns = self.stores["validation"], [table.rows[name] for name in self.data.text_columns]
         answers, loss = [], 0.0
         for part in inference.slices(
@@ -80,6 +82,19 @@ class Job:
         scores = metrics.scalars(task.score(inference.joined(answers), table, vocabulary))
         loss /= max(float(weights.sum()), 1e-12)
         return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
+
+    def _perplexity(self, targets: Any, weights: np.ndarray) -> dict[str, float]:
+        """The mean loss of a token of the validation rows, and its exponential; nothing is generated."""
+        losses = inference.losses(
+            self.trainer.network,
+            self.loss,
+            self.stores["validation"],
+            targets,
+            self.trainer.devices,
+            self.recipe.batch_size,
+        )
+        loss = float(np.average(losses.astype(np.float64), weights=weights))
+        return {"val_loss": loss, "val_perplexity": float(np.exp(min(loss, 700.0)))}
 
     def more_micro_batches(self) -> int:
         """Twice as many pieces of each batch as now.
@@ -153,6 +168,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         transfer_plan.apply(model, recipe.transfer)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores = _tokens(data, model)
+        if data.task.remarks is not None:
+            data = replace(data, notes=(*data.notes, *data.task.remarks(model.preprocessor, stores["train"])))
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
@@ -216,7 +233,7 @@ def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
     if recipe.max_length == "auto":
         limit = min(tokenise.LONGEST, positions or tokenise.LONGEST)
         return tokenise.length_that_covers(
-            data.parts["train"], data.text_columns, model.preprocessor, data.task.features, limit
+            data.parts["train"], data.read_columns, model.preprocessor, data.task.features, limit
         )
     if positions and recipe.max_length > positions:
         raise RecipeError(
@@ -227,6 +244,6 @@ def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
 
 
 def _tokens(data: Dataset, model: Any) -> dict[str, Store]:
-    encoder = Encoder(model.preprocessor, len(data.text_columns), data.task.features)
+    encoder = Encoder(model.preprocessor, len(data.read_columns), data.task.features)
     key = tokenise.fingerprint(model.preprocessor)
-    return {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.parts.items()}
+    return {name: tokenise.tokenise(part, data.read_columns, encoder, key) for name, part in data.parts.items()}

@@ -98,6 +98,11 @@ class Run:
         return keras.Model(self.model.input, self.model.output)
 
     @cached_property
+    def _respond(self) -> Any:
+        """The task's function from texts to answers, if one forward pass does not answer it."""
+        return None if self.task.respond is None else self.task.respond(self.model, self.vocabulary)
+
+    @cached_property
     def _encoder(self) -> Any:
         from kft.text.tokens import Encoder
 
@@ -118,7 +123,7 @@ class Run:
 
         Returns:
             For classify `{"label", "score", "scores"}`, for ordinal `{"value"}` besides, for multilabel
-            `{"labels", "scores"}`, for regress `{"value"}`.
+            `{"labels", "scores"}`, for regress `{"value"}`, for generate `{"text"}`.
 
         Raises:
             DataError: A row without its text, or a missing column.
@@ -175,6 +180,8 @@ class Run:
         from kft.training import devices, inference
 
         columns = [table.rows[name] for name in self.text_columns]
+        if self._respond is not None:
+            return inference.responded(self._respond, columns, batch_size)
         chosen = devices.choose("none", "float32")
         return inference.joined(
             [

@@ -36,6 +36,12 @@ DIRECTIONS = {
     "entity_f1": "max",
     "macro_entity_f1": "max",
     "exact_match": "max",
+    "perplexity": "min",
+    "rouge1": "max",
+    "rouge2": "max",
+    "rougeL": "max",
+    "bleu": "max",
+    "chrf": "max",
     "rmse": "min",
 }
 

@@ -65,6 +65,10 @@ class Preset:
         """KerasHub's own TextClassifier for this backbone, or None where it has none."""
         return _paired(keras_hub.models.TextClassifier, self.backbone_class)
 
+    def generator_class(self) -> type | None:
+        """KerasHub's own CausalLM or Seq2SeqLM for this backbone, or None where it has none."""
+        return _paired(keras_hub.models.CausalLM, self.backbone_class)
+
     def is_causal(self) -> bool:
         """Whether each position sees only those before it (decoders such as GPT-2 and Llama)."""
         return _paired(keras_hub.models.CausalLM, self.backbone_class) is not None

@@ -13,6 +13,7 @@ from kft.data.table import Table
 from kft.errors import DataError, RecipeError, did_you_mean
 from kft.tasks.answer import ANSWER
 from kft.tasks.classify import CLASSIFY
+from kft.tasks.generate import GENERATE
 from kft.tasks.multilabel import MULTILABEL
 from kft.tasks.ordinal import ORDINAL
 from kft.tasks.regress import REGRESS
@@ -22,6 +23,7 @@ from kft.tasks.task import Task
 TASKS: dict[str, Task] = {
     "answer": ANSWER,
     "classify": CLASSIFY,
+    "generate": GENERATE,
     "multilabel": MULTILABEL,
     "ordinal": ORDINAL,
     "regress": REGRESS,
@@ -43,7 +45,7 @@ def find(name: str) -> Task:
 
 
 def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
-    """Reads the task off the columns: questions, words with tags, spans of a text, or else a label.
+    """Reads the task off the columns: questions, words with tags, spans of a text, a label, or else a response.
 
     Fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot be told from
     classes, so `ordinal` has to be asked for.
@@ -53,9 +55,15 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
     """
     for task in (ANSWER, TAG):
         with contextlib.suppress(DataError):
-            found = columns.choose(table, task.columns, given)
-            return task, f"{task.name}, because there are the columns {', '.join(map(repr, found.values()))}"
-    chosen = columns.choose(table, CLASSIFY.columns, given)
+            return task, _why(task, columns.choose(table, task.columns, given))
+    if any(given.get(column.name) for column in GENERATE.columns):
+        return GENERATE, _why(GENERATE, columns.choose(table, GENERATE.columns, given))
+    try:
+        chosen = columns.choose(table, CLASSIFY.columns, given)
+    except DataError:
+        with contextlib.suppress(DataError):
+            return GENERATE, _why(GENERATE, columns.choose(table, GENERATE.columns, given))
+        raise
     values = table.rows[chosen["label"]]
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
         return MULTILABEL, f"multilabel, because {chosen['label']!r} holds lists"
@@ -74,3 +82,7 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
         kind = "fractions" if has_fractions else f"{num_different} different numbers"
         return REGRESS, f"regress, because {chosen['label']!r} holds {kind}"
     return CLASSIFY, f"classify, because {chosen['label']!r} holds {num_different} different whole numbers"
+
+
+def _why(task: Task, found: Mapping[str, str]) -> str:
+    return f"{task.name}, because there are the columns {', '.join(map(repr, found.values()))}"

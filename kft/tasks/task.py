@@ -46,6 +46,11 @@ class Task:
             equal weights.
         calibrate: (answers to the validation rows, their table, vocabulary) to the vocabulary with what is tuned on
             them, such as thresholds; None where nothing is.
+        remarks: (preprocessor, token store of train) to notes for the user; None where there are none.
+        respond: (task model, vocabulary) to a function from the strings of each text column to named answers, for tasks
+            that one forward pass cannot answer; on TensorFlow that function is graph code, too. Where it is set
+            `answers` is never called, and training is judged by `loss` and `perplexity`.
+        unserved: (vocabulary) to why such a model is not exported, or None.
     """
 
     name: str
@@ -64,11 +69,19 @@ class Task:
     prepare: Callable[[Table], Table] = lambda table: table
     weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
     calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
+    remarks: Callable[[Any, Store], list[str]] | None = None
+    respond: Callable[[Any, Vocabulary], Callable[[Sequence[Any]], dict[str, Any]]] | None = None
+    unserved: Callable[[Vocabulary], str | None] | None = None
 
     @property
     def text_columns(self) -> list[str]:
         """The canonical names of its text columns."""
         return [column.name for column in self.columns if column.kind == "text"]
+
+    @property
+    def read_columns(self) -> list[str]:
+        """Those whose tokens are trained on: the text columns, and the texts to be written."""
+        return [column.name for column in self.columns if column.kind in ("text", "response")]
 
 
 def refuse_class_knobs(recipe: Recipe, task_name: str) -> None:

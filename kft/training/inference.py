@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ import numpy as np
 
 from kft.data import batches
 from kft.data.feed import Feed, for_keras, in_row_order
-from kft.data.store import Store, sliced
+from kft.data.store import Aligned, Store, sliced
 from kft.errors import OutOfMemory
 from kft.training.devices import Devices, memory_errors
 
@@ -88,6 +88,55 @@ def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: in
             if batch_size <= devices.count:
                 raise
         batch_size //= 2
+
+
+def losses(
+    network: keras.Model,
+    loss: Any,
+    store: Store,
+    targets: np.ndarray | Aligned,
+    devices: Devices,
+    batch_size: int,
+) -> np.ndarray:
+    """The loss of each row, without its weight: `(rows,)` float32. The network's outputs are never held for all rows.
+
+    Args:
+        network: Token features to `(rows, tokens, …)` outputs.
+        loss: A Keras loss that gives a number for each row.
+        store: The tokens.
+        targets: Aligned with them.
+        devices: Where to compute.
+        batch_size: Rows in one forward pass.
+    """
+    assert isinstance(targets, Aligned)
+    name = f"{targets.group}targets"
+    given = keras.Input((None,), dtype="int32", name=name)
+    inputs = dict(network.input)
+    by_row = keras.Model({**inputs, name: given}, loss.call(given, network(inputs)))
+    with_targets = replace(
+        store, ids={**store.ids, name: targets.values}, pad_values={**store.pad_values, name: targets.pad}
+    )
+    return outputs(by_row, with_targets, devices, batch_size)
+
+
+def responded(
+    respond: Callable[[Sequence[Any]], Mapping[str, Any]], columns: Sequence[Any], batch_size: int
+) -> dict[str, np.ndarray]:
+    """The answers of a function from texts, `batch_size` rows at a time, in the order of the rows.
+
+    Raises:
+        OutOfMemory: A batch does not fit the device's memory.
+    """
+    parts = []
+    with memory_errors(lambda: f"out of memory with {batch_size} rows at a time. Ask for a smaller batch_size"):
+        for texts in sliced(columns, len(columns[0]), TEXTS):
+            # Texts of like length together need fewest steps; what fits into one batch stays as it is.
+            order = np.argsort([-len(text) for text in texts[0]], kind="stable")
+            order = order if len(order) > batch_size else np.arange(len(order))
+            batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+            found = joined([respond([[column[row] for row in rows] for column in texts]) for rows in batches])
+            parts.append({name: values[np.argsort(order)] for name, values in found.items()})
+    return joined(parts)
 
 
 def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
