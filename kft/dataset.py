@@ -37,8 +37,8 @@ class Dataset:
 
     @property
     def text_columns(self) -> list[str]:
-        """The task's text columns that these rows have."""
-        return [name for name in self.task.text_columns if name in self.parts["train"].names()]
+        """The columns of these rows whose tokens are trained on."""
+        return [name for name in self.task.read_columns if name in self.parts["train"].names()]
 
     def best_by(self, asked: str) -> str:
         """The metric that picks the best weights: `asked`, or the task's own for `"auto"`.

@@ -177,6 +177,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         transfer_plan.apply(model, recipe.transfer)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores = _tokens(data, model)
+        if data.task.remarks is not None:
+            data = replace(data, notes=(*data.notes, *data.task.remarks(model.preprocessor, stores["train"])))
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)

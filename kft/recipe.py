@@ -19,7 +19,7 @@ from kft.errors import RecipeError, did_you_mean
 
 COLUMN_KNOBS = (
     *("text", "text_pair", "label", "words", "tags", "spans", "question", "context", "answers", "choices"),
-    *("negative",),
+    *("negative", "prompt", "response", "messages"),
 )
 """The knobs that name a column of the rows: what kft calls it."""
 
@@ -48,8 +48,8 @@ class Recipe(pydantic.BaseModel):
     )
     task: str = Field(
         "auto",
-        description="What is learnt: answer, choose, classify, embed, fewshot, joint, multilabel, ordinal, pretrain, "
-        "regress, relate, tag. auto: read off the columns.",
+        description="What is learnt: answer, choose, classify, embed, fewshot, generate, joint, multilabel, ordinal, "
+        "pretrain, regress, relate, tag. auto: read off the columns.",
     )
     preset: str = Field(
         "minilm",
@@ -70,6 +70,9 @@ class Recipe(pydantic.BaseModel):
     choices: str | None = Field(None, description="Column with lists of texts to choose from (choose).")
     answers: str | None = Field(None, description="Column with gold answers: texts, or {text, answer_start} (answer).")
     negative: str | None = Field(None, description="Column with a text that does not belong to the first (embed).")
+    prompt: str | None = Field(None, description="Column with the text to respond to (generate).")
+    response: str | None = Field(None, description="Column with the text to be written (generate).")
+    messages: str | None = Field(None, description="Column with conversations: lists of {role, content} (generate).")
     allow_leaks: bool = Field(False, description="Go on though rows of train stand in test too.")
 
     # -- the model and what of it trains -------------------------------------------------------------------------
@@ -124,6 +127,17 @@ class Recipe(pydantic.BaseModel):
         None, description="Weight of each class in the loss: balanced (n / (classes x count)), or {label: weight}."
     )
 
+    # -- generation ----------------------------------------------------------------------------------------------
+    max_new_tokens: int = Field(64, ge=1, description="Longest response in tokens (generate).")
+    decoding: Literal["greedy", "beam", "top_k", "top_p", "sample"] = Field(
+        "greedy", description="How the next token is chosen (generate): greedy and beam are the same every time."
+    )
+    num_beams: int = Field(4, ge=2, description="Responses that beam goes on with, side by side.")
+    top_k: int = Field(50, ge=1, description="Likeliest tokens that top_k draws from.")
+    top_p: float = Field(0.9, gt=0, le=1, description="Share of the probability that top_p draws from.")
+    temperature: float = Field(1.0, gt=0, description="What logits are divided by where tokens are drawn.")
+    stop: list[str] = Field([], description="Texts at whose first occurrence a response is cut (generate).")
+
     # -- when to stop, what to keep ------------------------------------------------------------------------------
     save_best_by: str = Field("auto", description="Validation metric that picks the weights to keep. auto: the task's.")
     early_stopping_patience: int | None = Field(
@@ -169,6 +183,14 @@ class Recipe(pydantic.BaseModel):
         if value != "auto" and int(value) < 8:
             raise ValueError("expected at least 8 tokens, or auto")
         return value
+
+    @pydantic.field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        texts = [value] if isinstance(value, str) else value
+        if isinstance(texts, list | tuple) and "" in texts:
+            raise ValueError("expected texts of one character or more")
+        return list(texts) if isinstance(texts, tuple) else texts
 
     @pydantic.field_validator("distribute")
     @classmethod

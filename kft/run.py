@@ -120,8 +120,8 @@ class Run:
         Returns:
             For classify `{"label", "score", "scores"}`, for ordinal `{"value"}` besides, for multilabel
             `{"labels", "scores"}`, for regress `{"value"}`, for tag `{"words", "tags", "entities"}`, for answer
-            `{"answer", "start", "end", "score", "no_answer", "nbest"}`, for embed `{"embedding"}`, for pretrain
-            `{"fills"}` of the masks or `{"perplexity"}`.
+            `{"answer", "start", "end", "score", "no_answer", "nbest"}`, for embed `{"embedding"}`, for generate
+            `{"text"}`, for pretrain `{"fills"}` of the masks or `{"perplexity"}`.
 
         Raises:
             DataError: A row without its text, or a missing column.
@@ -211,7 +211,8 @@ class Run:
         names = [name for name in self.manifest["texts"] if name in table.names()]
         columns = [table.rows[name] for name in names]
         if self.task.answers is None:
-            return inference.responded(self._respond, columns, batch_size)
+            read = [table.rows[name] for name in self.text_columns]
+            return inference.responded(self._respond, read, batch_size)
         parts = inference.slices(
             self._network(len(names)),
             store or self._encoded(table, names),

@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 
 from kft.data.columns import Column
 from kft.data.hashes import row_hashes
+from kft.data.messages import BLANK, messages_column, response_column
 from kft.data.nested import answers_column, choices_column, spans_column, tags_column, words_column
 from kft.data.table import Table
 from kft.data.targets import INTEGER, label_column, labels_column, number_column, refuse_missing
 from kft.errors import DataError, did_you_mean
 
 LONG_CHARACTERS = 20_000
-BLANK = r"^[\s\pZ\x{85}]*$"
 
 
 def clean(table: Table, wanted: Sequence[Column]) -> Table:
@@ -176,10 +176,12 @@ CONVERSIONS = {
     "words": words_column,
     "marks": spans_column,
     "choices": choices_column,
+    "messages": messages_column,
     "label": label_column,
     "labels": labels_column,
     "number": number_column,
     "tags": tags_column,
     "spans": spans_column,
     "answers": answers_column,
+    "response": response_column,
 }

@@ -14,25 +14,41 @@ class Column:
 
     Attributes:
         name: What kft calls it, whatever the table does.
-        kind: What its cells hold. Inputs are `text`, `words` (a list of them), `marks` (labelled parts of a text) and
-            `choices` (a list of texts); targets are `label` (a class), `labels` (any number of them), `number`, `tags`
-            (one for each word), `spans` (labelled parts of a text) and `answers` (parts of a context).
+        kind: What its cells hold. Inputs are `text`, `words` (a list of them), `marks` (labelled parts of a text),
+            `choices` (a list of texts) and `messages` (the turns of a conversation); targets are `label` (a class),
+            `labels` (any number of them), `number`, `tags` (one for each word), `spans` (labelled parts of a text),
+            `answers` (parts of a context) and `response` (a text).
         required: Whether the task cannot do without it.
         guesses: Names to look for when the user gives none; case does not matter.
         instead_of: The column that this one is another form of: where it is found the other is not looked for, unless
             the user gave that one.
+        within: The column that holds this one too: where it is found this one is not looked for.
     """
 
     name: str
-    kind: Literal["text", "words", "marks", "choices", "label", "labels", "number", "tags", "spans", "answers"]
+    kind: Literal[
+        "text",
+        "words",
+        "marks",
+        "choices",
+        "messages",
+        "label",
+        "labels",
+        "number",
+        "tags",
+        "spans",
+        "answers",
+        "response",
+    ]
     required: bool = True
     guesses: tuple[str, ...] = ()
     instead_of: str | None = None
+    within: str | None = None
 
     @property
     def is_input(self) -> bool:
         """Whether the network reads it; else it is a target, which rows to predict lack."""
-        return self.kind in ("text", "words", "marks", "choices")
+        return self.kind in ("text", "words", "marks", "choices", "messages")
 
 
 def choose(
@@ -65,6 +81,7 @@ def choose(
     # Other forms first: where one is found, what it stands for is not looked for.
     for column in sorted(wanted, key=lambda column: column.instead_of is None):
         is_replaced = any(other.instead_of == column.name and other.name in chosen for other in wanted)
+        is_replaced = is_replaced or column.within in chosen
         if column.name in chosen or is_replaced or column.instead_of in chosen:
             continue
         guess = _guess(table, column, set(chosen.values()))

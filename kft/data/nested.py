@@ -92,7 +92,7 @@ def answers_column(table: Table, name: str) -> pa.ChunkedArray:
 
 
 def made_anew(
-    table: Table, name: str, convert: Callable[..., list], kind: pa.DataType, *, beside: Sequence[str] = ()
+    table: Table, name: str, convert: Callable[..., Any], kind: pa.DataType, *, beside: Sequence[str] = ()
 ) -> pa.ChunkedArray:
     """A column with each cell replaced by what `convert` makes of it; a long one lies on disk.
 
@@ -159,7 +159,7 @@ def _listed(cell: Any, what: str) -> list:
 
 
 def _choices(cell: Any) -> list[str]:
-    choices = _parsed(cell, '["one", "another"]')
+    choices = parsed(cell, '["one", "another"]')
     if not isinstance(choices, list):
         raise ValueError(f'found {shown(cell)}; expected a list of texts, in a text file as JSON: ["one", "another"].')
     if len(choices) < 2:
@@ -170,7 +170,7 @@ def _choices(cell: Any) -> list[str]:
 
 
 def _spans(cell: Any, text: Any = None) -> list[dict]:
-    spans = _parsed(cell, f"[{A_SPAN}]")
+    spans = parsed(cell, f"[{A_SPAN}]")
     if not isinstance(spans, list):
         raise ValueError(f"found {shown(cell)}; expected a list of spans, [{A_SPAN}], or [] for none.")
     found = [_span(span, place, text) for place, span in enumerate(spans, 1)]
@@ -201,7 +201,7 @@ def _span(span: Any, place: int, text: Any) -> dict[str, Any]:
 
 
 def _answers(cell: Any) -> list[dict]:
-    answers = _parsed(cell, 'a text, or ["one", "another"]')
+    answers = parsed(cell, 'a text, or ["one", "another"]')
     if answers is None or (isinstance(answers, str) and not answers.strip()):
         raise ValueError("the answer is missing; fill it in, or write [] where the question has no answer.")
     if isinstance(answers, dict):
@@ -243,8 +243,12 @@ def _refuse_unlike_text(value: Any, what: str) -> None:
         raise ValueError(f"{what} is {shown(value)}; expected text that is more than white space.")
 
 
-def _parsed(cell: Any, form: str) -> Any:
-    """What a cell holds; text that begins as a JSON list or object is read as such."""
+def parsed(cell: Any, form: str) -> Any:
+    """What a cell holds; text that begins as a JSON list or object is read as such.
+
+    Raises:
+        ValueError: It is not JSON to its end; says that `form` was expected.
+    """
     if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
         return cell
     try:

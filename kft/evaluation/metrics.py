@@ -4,6 +4,7 @@ Every value is a plain, finite Python number, so a metrics dict goes to JSON as 
 undefined the convention of scikit-learn's `zero_division=0` holds: it is 0.0.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,8 +42,13 @@ DIRECTIONS = {
     "recall_at_10": "max",
     "mrr": "max",
     "ndcg_at_10": "max",
-    "rmse": "min",
     "perplexity": "min",
+    "rouge1": "max",
+    "rouge2": "max",
+    "rougeL": "max",
+    "bleu": "max",
+    "chrf": "max",
+    "rmse": "min",
     "pair_accuracy": "max",
 }
 
@@ -242,6 +248,15 @@ def regression(values: ArrayLike, targets: ArrayLike) -> dict[str, Any]:
         "r2": float(sk.r2_score(targets, values)) if len(values) > 1 else 0.0,
         "num_rows": len(values),
     }
+
+
+def perplexity(loss: float) -> float:
+    """The exponential of a mean loss in nats; that of 700 where it is higher, as e to the power of more is no float.
+
+    >>> perplexity(0.0)
+    1.0
+    """
+    return math.exp(min(loss, 700.0))
 
 
 def direction(metric_name: str) -> str:

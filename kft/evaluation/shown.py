@@ -146,6 +146,31 @@ def extracted(
     return [], worst
 
 
+def generated(
+    truths: Sequence[str], texts: Sequence[str], scores: Sequence[float], table: Table
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The generated texts that share least with the truth.
+
+    Args:
+        truths: The true texts.
+        texts: The generated ones.
+        scores: Their ROUGE-L.
+        table: The rows.
+    """
+    worst = [
+        {
+            "texts": [table.rows["prompt"][int(row)].as_py()],
+            "truth": truths[row],
+            "answer": texts[row] or "nothing",
+            "score": float(scores[row]),
+            "why": f"ROUGE-L {scores[row]:.2f}",
+        }
+        for row in np.argsort(scores, kind="stable")[:WORST]
+        if scores[row] < 1
+    ]
+    return [], worst
+
+
 def _entities(tags: Sequence[str], most: int = 12) -> str:
     found = [f"{number}: {tag}" for number, tag in enumerate(tags, 1) if tag != "O"]
     return ", ".join(found[:most]) + (", …" if len(found) > most else "") or "none"

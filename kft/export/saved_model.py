@@ -30,6 +30,9 @@ def export(run: Run, model_dir: Path) -> Path:
     Raises:
         ExportError: The model could not be built, or one of the gates found a difference. Nothing is left behind.
     """
+    why = run.task.unserved(run.vocabulary) if run.task.unserved is not None else None
+    if why is not None:
+        raise ExportError(f"{run.path}: {why}")
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".tmp-", dir=model_dir))

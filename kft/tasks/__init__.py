@@ -16,6 +16,7 @@ from kft.tasks.choose import CHOOSE
 from kft.tasks.classify import CLASSIFY
 from kft.tasks.embed import EMBED
 from kft.tasks.fewshot import FEWSHOT
+from kft.tasks.generate import GENERATE
 from kft.tasks.joint import JOINT
 from kft.tasks.multilabel import MULTILABEL
 from kft.tasks.ordinal import ORDINAL
@@ -31,6 +32,7 @@ TASKS: dict[str, Task] = {
     "classify": CLASSIFY,
     "embed": EMBED,
     "fewshot": FEWSHOT,
+    "generate": GENERATE,
     "joint": JOINT,
     "multilabel": MULTILABEL,
     "ordinal": ORDINAL,
@@ -55,7 +57,7 @@ def find(name: str) -> Task:
 
 
 def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
-    """Reads the task off the columns: a label, or else questions about texts, words with tags, spans of a text.
+    """Reads the task off the columns: a label, or else questions about texts, tags, spans of a text, responses.
 
     Labels that are fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot
     be told from classes, so `ordinal` has to be asked for, and so have the tasks that no column gives away.
@@ -63,13 +65,14 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
     Returns:
         The task and a sentence that says what was decided and why.
     """
+    if any(given.get(column.name) for column in GENERATE.columns):
+        return GENERATE, _why(GENERATE, columns.choose(table, GENERATE.columns, given))
     try:
         chosen = columns.choose(table, CLASSIFY.columns, given)
     except DataError:
-        for task in (ANSWER, TAG):
+        for task in (ANSWER, TAG, GENERATE):
             with contextlib.suppress(DataError):
-                found = columns.choose(table, task.columns, given)
-                return task, f"{task.name}, because there are the columns {', '.join(map(repr, found.values()))}"
+                return task, _why(task, columns.choose(table, task.columns, given))
         raise
     values = table.rows[chosen["label"]]
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
@@ -89,3 +92,7 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
         kind = "fractions" if has_fractions else f"{num_different} different numbers"
         return REGRESS, f"regress, because {chosen['label']!r} holds {kind}"
     return CLASSIFY, f"classify, because {chosen['label']!r} holds {num_different} different whole numbers"
+
+
+def _why(task: Task, found: Mapping[str, str]) -> str:
+    return f"{task.name}, because there are the columns {', '.join(map(repr, found.values()))}"

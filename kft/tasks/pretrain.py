@@ -5,7 +5,6 @@ The vocabulary's `objective` picks the variant of the task: `mlm`, `clm`, `nsp` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,14 +20,13 @@ from kft.data.masking import Masking, Pairing, num_hidden
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import RecipeError
+from kft.evaluation import metrics
 from kft.models import language, presets
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import TEXT_GUESSES
 from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
 from kft.text import causal, layout, masked, responses
-
-MOST = 700.0  # e to the power of more is no float
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -176,7 +174,7 @@ def block_weights(aligned: Aligned, vocabulary: Vocabulary, store: Store) -> np.
 def by_losses(found: Mapping[str, float]) -> dict[str, float]:
     """The mean loss, and the perplexity that the loss of the tokens stands for (in mlm of the hidden ones)."""
     by_token = found["tokens"] if "tokens" in found else found["loss"]
-    scores = {"loss": found["loss"], "perplexity": math.exp(min(by_token, MOST))}
+    scores = {"loss": found["loss"], "perplexity": metrics.perplexity(by_token)}
     if "pairs" in found:
         scores["pair_accuracy"] = found["pairs_right"] / found["pairs"] if found["pairs"] else 0.0
     return scores

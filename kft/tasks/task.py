@@ -117,6 +117,8 @@ class Task:
         by_losses: (mean losses over the rows, `loss` and those of `measures`) to metrics; such a task is judged by them
             while it trains, and the outputs are never held.
         measures: Further losses, by name.
+        remarks: (preprocessor, token store of train) to notes for the user; None where there are none.
+        unserved: (vocabulary) to why such a model is not exported, or None.
     """
 
     name: str
@@ -146,6 +148,8 @@ class Task:
     respond: Callable[[Any, Vocabulary], Callable[[Sequence[Any]], dict[str, Any]]] | None = None
     by_losses: Callable[[Mapping[str, float]], dict[str, float]] | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Callable[[Any, Store], list[str]] | None = None
+    unserved: Callable[[Vocabulary], str | None] | None = None
 
     def of(self, vocabulary: Vocabulary) -> Task:
         """The task as it goes on once its vocabulary is known."""
@@ -155,6 +159,11 @@ class Task:
     def text_columns(self) -> list[str]:
         """The canonical names of its text columns."""
         return [column.name for column in self.columns if column.kind == "text"]
+
+    @property
+    def read_columns(self) -> list[str]:
+        """Those whose tokens are trained on: the text columns, and the texts to be written."""
+        return [column.name for column in self.columns if column.kind in ("text", "response")]
 
 
 KNOBS = {

@@ -104,7 +104,9 @@ def memory_mb_of(model: Any, planned: list[Batch]) -> float:
     tokens = len(largest.rows) * largest.length
     per_layer = tokens * width * (34 + 5 * heads * largest.length / width)
     is_half = model.compute_dtype != "float32"
-    return (everything * 4 + trained * 12 + layers * per_layer * (1 if is_half else 2)) / 2**20
+    # Logits of each token and their gradients, which the loss takes in float32.
+    logits = tokens * float(model.output.shape[-1]) * 8 if len(model.output.shape) > 2 else 0.0
+    return (everything * 4 + trained * 12 + layers * per_layer * (1 if is_half else 2) + logits) / 2**20
 
 
 def parameters(model: keras.Model) -> tuple[int, int]:

@@ -1,0 +1,189 @@
+"""Generation: a text that responds to a prompt, as a summary, a translation, an answer or the next turn of a talk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from keras import ops
+
+from kft.data.columns import Column
+from kft.data.nested import made_anew
+from kft.data.store import Aligned, Store
+from kft.data.table import Table
+from kft.errors import DataError, RecipeError
+from kft.evaluation import generation, metrics, shown
+from kft.models import generators
+from kft.models.presets import Preset
+from kft.recipe import Recipe
+from kft.tasks import tag
+from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.text import generation as graph
+from kft.text import prompts
+
+PROMPT_GUESSES = (
+    *("prompt", "instruction", "input", "source", "article", "document", "dialogue", "dialog", "passage"),
+    *("question", "text"),
+)
+RESPONSE_GUESSES = (
+    *("response", "completion", "output", "target", "summary", "highlights", "abstract", "translation", "answer"),
+)
+SETTINGS = ("max_new_tokens", "decoding", "num_beams", "top_k", "top_p", "temperature", "stop", "seed")
+
+
+def prepare(table: Table) -> Table:
+    """Conversations become prompts and the responses to them, which are null where nobody has answered yet."""
+    if "messages" not in table.names():
+        return table
+    if "response" in table.names():
+        raise DataError(f"{table.source}: found messages and a response; expected either, as the last turn responds.")
+    rows = table.rows
+    for place, name in enumerate(("prompt", "response")):
+        column = made_anew(table, "messages", lambda turns, place=place: prompts.split(turns)[place], pa.large_string())
+        rows = rows.append_column(name, column)
+    return replace(table, rows=rows)
+
+
+def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+    """How responses are written; refuses rows that have none."""
+    refuse_class_knobs(recipe, "generate")
+    if recipe.transfer == "features":
+        raise RecipeError(
+            "transfer=features trains a new head on a frozen backbone, and generate has none. Ask for transfer=full."
+        )
+    for table in parts.values():
+        _responses(table)
+    return {"generation": {name: getattr(recipe, name) for name in SETTINGS}}
+
+
+def _responses(table: Table) -> pa.ChunkedArray:
+    """The responses of rows that all have one.
+
+    Raises:
+        DataError: At the first conversation that does not end with the assistant's turn.
+    """
+    found = table.rows["response"]
+    first = pc.index(pc.is_null(found), True).as_py()
+    if first >= 0:
+        turns = table.rows["messages"][first].as_py()
+        has_any = any(turn["role"] == "assistant" for turn in turns)
+        what = f"ends with the {turns[-1]['role']}'s turn" if has_any else "has no turn of the assistant"
+        raise DataError(f"{table.where(first)}: the conversation {what}; expected the assistant's as its last.")
+    return found
+
+
+def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
+    """The next token beside each token where that is part of the response, -1 elsewhere."""
+    name = next(name for name in tokens.ids if name.endswith(graph.TARGETS))
+    return Aligned(np.asarray(tokens.ids[name]), group=tokens.group_of(name), pad=graph.NOT_LEARNT)
+
+
+def remarks(preprocessor: Any, tokens: Store) -> list[str]:
+    """A note where responses were too long and have lost their end."""
+    aligned = targets(None, {}, tokens)  # type: ignore[arg-type]
+    last = aligned.values[tokens.offsets[aligned.group][1:] - 1]
+    count = int((last != preprocessor.tokenizer.end_token_id).sum())
+    if not count:
+        return []
+    return [
+        f"train: {count:,} of {len(tokens):,} responses do not fit into max_length={preprocessor.sequence_length}; "
+        "what is more of them is not learnt, nor where they end. Ask for a larger max_length."
+    ]
+
+
+def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+    """KerasHub's CausalLM or Seq2SeqLM, whose logits come from the pretrained network as they are."""
+    return generators.generator(preset, vocabulary["generation"], **settings)
+
+
+class ResponseCrossentropy(keras.losses.Loss):
+    """Cross-entropy of the tokens of the response, their mean in each row."""
+
+    def __init__(self) -> None:
+        super().__init__(name="crossentropy", reduction="sum")
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        targets = ops.cast(y_true, "int32")  # (batch, tokens)
+        is_learnt = ops.cast(targets >= 0, "float32")
+        logits = ops.cast(y_pred, "float32")  # (batch, tokens, vocabulary)
+        losses = ops.sparse_categorical_crossentropy(ops.maximum(targets, 0), logits, from_logits=True)
+        return ops.sum(losses * is_learnt, axis=-1) / ops.maximum(ops.sum(is_learnt, axis=-1), 1.0)
+
+
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> ResponseCrossentropy:
+    """Cross-entropy over the responses."""
+    return ResponseCrossentropy()
+
+
+def respond(model: Any, vocabulary: Vocabulary) -> Any:
+    """A function from prompts to responses."""
+    return generators.respond(model, vocabulary["generation"])
+
+
+def unserved(vocabulary: Vocabulary) -> str | None:
+    """Why an export is refused: responses that are drawn cannot be compared with those of predict."""
+    decoding = vocabulary["generation"]["decoding"]
+    if decoding not in generators.DRAWN:
+        return None
+    return (
+        f"its responses are drawn at random (decoding={decoding}), so that no export can be shown to respond as "
+        "predict does. Fit with decoding=greedy or beam to export."
+    )
+
+
+def by_losses(found: Mapping[str, float]) -> dict[str, float]:
+    """The mean loss of a token, and the perplexity that it stands for."""
+    return {"loss": found["loss"], "perplexity": metrics.perplexity(found["loss"])}
+
+
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+    """ROUGE, BLEU, chrF and exact match of the generated texts."""
+    return generation.scored(_texts(found), _responses(table).to_pylist())
+
+
+def _texts(found: Mapping[str, np.ndarray]) -> list[str]:
+    return [text.decode() for text in found["text"].tolist()]
+
+
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """Those of the validation rows in training, when nothing is generated."""
+    return ["perplexity"]
+
+
+def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+    """The texts that share least with the truth."""
+    texts, truths = _texts(found), _responses(table).to_pylist()
+    shared = [generation.rouge(text, truth)["rougeL"] for text, truth in zip(texts, truths, strict=True)]
+    return shown.generated(truths, texts, shared, table)
+
+
+GENERATE = Task(
+    name="generate",
+    columns=(
+        Column("prompt", "text", guesses=PROMPT_GUESSES),
+        Column("messages", "messages", required=False, guesses=("messages", "conversation"), instead_of="prompt"),
+        Column("response", "response", guesses=RESPONSE_GUESSES, within="messages"),
+    ),
+    prepare=prepare,
+    vocabulary=vocabulary,
+    targets=targets,
+    features=graph.encode,
+    head=head,
+    loss=loss,
+    weights=tag.weights,
+    answers=None,
+    score=score,
+    metrics=metric_names,
+    shown=worst,
+    best_by=("loss",),
+    remarks=remarks,
+    respond=respond,
+    by_losses=by_losses,
+    reads=("prompt",),
+    unserved=unserved,
+)

@@ -1,0 +1,277 @@
+import json
+
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kft
+from kft.data import columns, formats
+from kft.data.clean import clean
+from kft.errors import DataError, ExportError, PresetError, RecipeError
+from kft.evaluation import generation as metrics
+from kft.run import Run
+from kft.tasks import decide, generate
+from kft.tasks.generate import GENERATE, ResponseCrossentropy
+from kft.text import generation as graph
+from kft.text.prompts import SEPARATOR
+
+PAIRS = {"what is tea?": "a drink", "and soup?": "a dish.", "and a cup?": "a thing", "who drinks it?": "we do"}
+ROWS = [{"prompt": prompt, "response": response} for prompt, response in PAIRS.items()]
+LENGTHS = {"max_length": 48, "max_new_tokens": 10}
+
+
+def byte_pair(name, *special):
+    """A tokenizer that knows every byte, and `th`."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = (chr(256 + number) for number in range(256))
+    letters = [chr(byte) if byte in plain else next(others) for byte in range(256)]
+    vocabulary = {token: number for number, token in enumerate([*letters, "th", *special])}
+    return getattr(keras_hub.tokenizers, f"{name}Tokenizer")(vocabulary=vocabulary, merges=["t h"])
+
+
+def save_preset(name, path, *special):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    tokenizer = byte_pair(name, *special)
+    size = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "intermediate_dim": 64, "max_sequence_length": 96}
+    backbone = getattr(keras_hub.models, f"{name}Backbone")(
+        vocabulary_size=tokenizer.vocabulary_size(), dropout=0.0, **size
+    )
+    # Keras's initial weights are so small that a model this narrow would first spend epochs growing them.
+    backbone.set_weights([5 * weight if weight.ndim > 1 else weight for weight in backbone.get_weights()])
+    backbone.save_to_preset(path)
+    tokenizer.save_to_preset(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    return save_preset("GPT2", str(tmp_path_factory.mktemp("presets") / "gpt2"), "<|endoftext|>")
+
+
+@pytest.fixture(scope="module")
+def bart(tmp_path_factory):
+    return save_preset("Bart", str(tmp_path_factory.mktemp("presets") / "bart"), "<s>", "<pad>", "</s>")
+
+
+def learnt(rows, preset, tmp_path_factory, quick, **knobs):
+    out = str(tmp_path_factory.mktemp("runs") / "responses")
+    knobs = {**quick, "preset": preset, "out": out, "epochs": 4, **LENGTHS, **knobs}
+    return kft.fit(rows * 40, validation=rows, task="generate", **knobs)
+
+
+@pytest.fixture(scope="module")
+def run(gpt2, quick, tmp_path_factory):
+    return learnt(ROWS, gpt2, tmp_path_factory, quick)
+
+
+def with_settings(run, **settings):
+    """The run with other ways to respond."""
+    vocabulary = {"generation": {**run.vocabulary["generation"], **settings}}
+    return Run(run.path, run.task, vocabulary, run.manifest)
+
+
+def test_responses_are_learnt(run):
+    assert [answer["text"] for answer in run.predict(list(PAIRS))] == list(PAIRS.values())
+    assert run.metrics["validation"]["exact_match"] == run.metrics["validation"]["rougeL"] == 1.0
+    assert run.evaluate(ROWS)["bleu"] == pytest.approx(100)
+    epochs = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]
+    last = [record for record in epochs if record["kind"] == "epoch"][-1]
+    assert last["val_perplexity"] == pytest.approx(np.exp(last["val_loss"]))
+    assert "Off" not in (run.path / "report.html").read_text()
+
+
+def test_an_encoder_and_a_decoder_learn_them_too(bart, quick, tmp_path_factory):
+    rows = [{"text": prompt, "summary": response} for prompt, response in PAIRS.items()]
+    run = learnt(rows, bart, tmp_path_factory, quick)
+    assert [answer["text"] for answer in run.predict(list(PAIRS))] == list(PAIRS.values())
+    assert run.model.preprocessor.encoder_sequence_length == 48
+    assert isinstance(keras_hub.models.Seq2SeqLM.from_preset(str(run.path / "preset")), type(run.model))
+
+
+def test_greedy_responses_are_the_same_every_time(run):
+    prompts = [*PAIRS, "something else", ""]
+    first = run.predict(prompts)
+    assert run.predict(prompts) == first
+    assert run.predict(prompts, batch_size=2) == first
+    assert [run.predict(prompt)[0] for prompt in prompts] == first
+    assert kft.load(run.path).predict(prompts) == first
+
+
+def test_responses_are_cut_at_the_first_stop_text(run):
+    prompts = list(PAIRS)
+    cut = [answer["text"] for answer in with_settings(run, stop=["in", "."]).predict(prompts)]
+    assert cut == ["a dr", "a dish", "a th", "we do"]
+    assert with_settings(run, max_new_tokens=3).predict(prompts[0])[0]["text"] == "a d"
+    assert with_settings(run, decoding="beam").predict(prompts[0])[0]["text"] == "a drink"
+
+
+@pytest.mark.slow
+def test_the_export_responds_the_same(run, tmp_path):
+    version = run.export(tmp_path / "saved_models" / "responses")
+    contract = json.loads((version / "assets.extra" / "kft.json").read_text())
+    assert contract["task"] == "generate" and contract["inputs"] == ["prompt"]
+    loaded = tf.saved_model.load(str(version))
+    found = loaded.signatures["serving_default"](prompt=tf.constant(list(PAIRS)))["text"]
+    assert [text.decode() for text in found.numpy()] == list(PAIRS.values())
+
+
+def test_drawn_responses_are_not_exported(run, tmp_path):
+    with pytest.raises(ExportError, match=r"drawn at random \(decoding=top_p\).*Fit with decoding=greedy or beam"):
+        with_settings(run, decoding="top_p").export(tmp_path / "saved_models" / "drawn")
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_loss_counts_the_response_only():
+    logits = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
+    targets = np.array([[-1, 3, 1, -1], [-1, -1, 0, 4]], np.int32)
+    log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    by_row = [-(log_probs[0, 1, 3] + log_probs[0, 2, 1]) / 2, -(log_probs[1, 2, 0] + log_probs[1, 3, 4]) / 2]
+    weights = np.array([2.0, 1.0], np.float32)
+    found = ResponseCrossentropy()(targets, logits, weights)
+    assert float(found) == pytest.approx(2 * by_row[0] + by_row[1], rel=1e-5)
+
+
+def encoded(run, prompt, response, is_graph=True):
+    function = lambda *texts: graph.encode(run.model.preprocessor, texts)  # noqa: E731
+    function = tf.function(function) if is_graph else function
+    return {name: value.numpy()[0] for name, value in function(tf.constant([prompt]), tf.constant([response])).items()}
+
+
+def test_tokens_stand_where_the_template_has_them(run):
+    ids = {token: number for number, token in enumerate(run.model.preprocessor.tokenizer.get_vocabulary())}
+    of = lambda text: [ids[{" ": "Ġ", "\n": "Ċ"}.get(letter, letter)] for letter in text]  # noqa: E731
+    end = ids["<|endoftext|>"]
+    found = encoded(run, "a b", "cd")
+    whole = [end, *of("a b" + SEPARATOR + "cd"), end]
+    assert found["token_ids"].tolist() == whole[:-1]
+    assert found["target_ids"].tolist() == [-1] * (len(whole) - 4) + whole[-3:]
+    assert found["padding_mask"].sum() == len(whole) - 1
+
+    # What is too long is cut from the start of the prompt: 48 tokens are read, and the last that is learnt ends it.
+    found = encoded(run, "x" * 60 + "y", "z" * 20)
+    assert found["token_ids"].tolist() == [end, *of("x" * 12 + "y" + SEPARATOR + "z" * 20)][-48:]
+    assert found["target_ids"][-21:].tolist() == [*of("z" * 20), end]
+    # Only a response that is longer than that itself loses its end.
+    found = encoded(run, "x", "z" * 60)
+    assert found["target_ids"].tolist() == [-1] * len(SEPARATOR) + of("z" * (48 - len(SEPARATOR)))
+
+
+def test_responses_that_are_cut_are_counted(gpt2, quick):
+    rows = [*ROWS, {"prompt": "x", "response": "z" * 60}] * 2
+    knobs = {"preset": gpt2, "validation": 0, "task": "generate", **LENGTHS}
+    ready = kft.job.prepare(kft.Recipe.of(**knobs), {"train": rows, "validation": 0, "test": None})
+    assert ready.data.notes[-1].startswith("train: 2 of 10 responses do not fit into max_length=48;")
+
+
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Tea?"},
+    {"role": "assistant", "content": "Please."},
+    {"role": "user", "content": "Milk?"},
+]
+
+
+def prepared(rows):
+    table = formats.read(rows)
+    chosen = columns.choose(table, GENERATE.columns, {})
+    return GENERATE.prepare(clean(columns.canonical(table, chosen), GENERATE.columns))
+
+
+def test_conversations_are_prompts_and_their_last_turn_the_response(tmp_path):
+    answered = [*TALK, {"role": "assistant", "content": "No, thanks."}]
+    path = tmp_path / "talks.csv"
+    path.write_text('messages\n"' + json.dumps(answered).replace('"', '""') + '"\n', encoding="utf-8")
+    for rows in ([{"messages": answered}], path):
+        table = prepared(rows)
+        assert table.texts("prompt") == [
+            "Be brief.\n\nUser:\nTea?\n\nAssistant:\nPlease.\n\nUser:\nMilk?",
+        ]
+        assert table.texts("response") == ["No, thanks."]
+    assert prepared([{"messages": TALK[1:2]}]).texts("prompt") == ["Tea?"]
+
+
+def test_conversations_are_predicted_by_a_run_of_prompts(run):
+    [answer] = run.predict([{"messages": [{"role": "user", "content": "what is tea?"}]}])
+    assert answer["text"] == "a drink"
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"prompt": "a", "response": " "}, "<list>, row 3: the response is missing"),
+        ({"prompt": "a", "response": None}, "<list>, row 3: the response is missing"),
+        ({"messages": TALK[:2]}, "<list>, row 3: the conversation has no turn of the assistant"),
+        ({"messages": TALK}, "<list>, row 3: the conversation ends with the user's turn"),
+        ({"messages": []}, r"<list>, row 3: column 'messages': found \[\]; expected the turns of a conversation"),
+        ({"messages": "hello"}, "<list>, row 3: column 'messages': found 'hello'; expected the turns"),
+        ({"messages": [{"role": "uset", "content": "a"}]}, "row 3: .*turn 1 has the role 'uset'. Did you mean 'user'?"),
+        ({"messages": [{"role": "user", "content": " "}]}, "row 3: .*turn 1, the user's, has the content ' '"),
+    ],
+)
+def test_bad_rows_are_refused_with_their_row(bad, message):
+    good = [{"prompt": "a", "response": "b"}, {"prompt": "c", "response": "d"}]
+    if "messages" in bad:
+        good = [{"messages": json.dumps([*TALK[1:3]])}, {"messages": json.dumps([*TALK[:3]])}]
+        bad = {"messages": bad["messages"] if isinstance(bad["messages"], str) else json.dumps(bad["messages"])}
+    with pytest.raises(DataError, match=message):
+        kft.check([*good, bad], task="generate", validation=0)
+
+
+def test_knobs_that_do_not_fit_are_refused(tiny_preset):
+    with pytest.raises(RecipeError, match="transfer=features trains a new head on a frozen backbone"):
+        kft.check(ROWS, task="generate", transfer="features")
+    with pytest.raises(RecipeError, match="label_smoothing is for task classify, not for generate"):
+        kft.check(ROWS, task="generate", label_smoothing=0.1)
+    with pytest.raises(RecipeError, match="decoding: found 'gredy'"):
+        kft.check(ROWS, task="generate", decoding="gredy")
+    with pytest.raises(RecipeError, match="stop: found .*: expected texts of one character or more"):
+        kft.check(ROWS, task="generate", stop=["a", ""])
+    with pytest.raises(RecipeError, match="Expected one of: loss, perplexity"):
+        kft.plan(ROWS, task="generate", save_best_by="rouge1", validation=ROWS)
+    with pytest.raises(PresetError, match="is a BertBackbone, which KerasHub has no generation for"):
+        kft.plan(ROWS, task="generate", preset=tiny_preset, validation=0)
+
+
+@pytest.mark.parametrize(
+    ("names", "task"),
+    [
+        (("prompt", "response"), "generate"),
+        (("text", "summary"), "generate"),
+        (("source", "target"), "generate"),
+        (("text", "label"), "classify"),
+        (("question", "answer"), "generate"),
+    ],
+)
+def test_the_task_is_read_off_the_columns(names, task):
+    table = formats.read([dict.fromkeys(names, "a")])
+    found, why = decide(table, {})
+    assert found.name == task
+    given = {"prompt": names[0], "response": names[1]}
+    assert decide(table, given)[0] is GENERATE
+    assert names[1] in why
+
+
+def test_metrics_are_those_of_the_papers():
+    texts, truths = ["the cat sat on the mat", "tea"], ["the cat is on the mat", " tea "]
+    found = metrics.scored(texts, truths)
+    assert found["rouge1"] == pytest.approx((5 / 6 + 1) / 2)
+    assert found["rouge2"] == pytest.approx((3 / 5 + 0) / 2)
+    assert found["rougeL"] == pytest.approx((5 / 6 + 1) / 2)
+    assert found["exact_match"] == 0.5
+    assert set(found) == {*metrics.NAMES, "num_rows"}
+    chinese = ["我们今天去北京喝茶"]
+    assert metrics.scored(chinese, chinese)["bleu"] == pytest.approx(100)
+    assert metrics.rouge("北京", "北大")["rouge1"] == pytest.approx(0.5)
+
+
+def test_the_worst_texts_are_shown(run):
+    table = prepared(ROWS)
+    texts = np.array([b"a drink", b"x", b"a thing", b""], object)
+    _, worst = generate.worst({"text": texts}, table, run.vocabulary)
+    assert [(row["texts"], row["truth"], row["answer"]) for row in worst] == [
+        (["and soup?"], "a dish.", "x"),
+        (["who drinks it?"], "we do", "nothing"),
+    ]
