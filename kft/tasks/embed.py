@@ -109,7 +109,7 @@ def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) ->
 
 def features(preprocessor: Any, texts: Sequence[Any]) -> dict[str, Any]:
     """Token features of each text by itself, those of the second and third with a prefix. Graph code."""
-    found = {}
+    found: dict[str, Any] = {}
     for prefix, text in zip(encoders.PREFIXES, texts, strict=False):
         found |= {prefix + name: value for name, value in tokens.encode(preprocessor, (text,)).items()}
     return found
