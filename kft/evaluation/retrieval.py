@@ -41,8 +41,8 @@ def ranks(
         block = np.arange(start, min(start + size, len(queries)))
         cosines = queries[block] @ candidates.T  # (block, candidates)
         truth = cosines[np.arange(len(block)), own[block]]
-        for row, index in enumerate(block):
-            cosines[row, list(right[texts[int(index)]] - {own[index]})] = -np.inf
+        for row, index in enumerate(block.tolist()):
+            cosines[row, list(right[texts[index]] - {own[index]})] = -np.inf
         places[block] = (cosines >= truth[:, None]).sum(axis=1)
         nearest[block] = first[cosines.argmax(axis=1)]
     return places, nearest
