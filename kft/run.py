@@ -97,6 +97,11 @@ class Run:
         return keras.Model(self.model.input, self.model.output)
 
     @cached_property
+    def _respond(self) -> Any:
+        """The task's function from texts to answers, if the network's outputs are not held."""
+        return None if self.task.respond is None else self.task.respond(self.model, self.vocabulary)
+
+    @cached_property
     def _encoder(self) -> Any:
         from kft.text.tokens import Encoder
 
@@ -198,8 +203,8 @@ class Run:
         from kft.training import devices, inference
 
         columns = [table.rows[name] for name in self.text_columns]
-        if self.task.respond is not None:
-            return self._responses(columns, batch_size)
+        if self._respond is not None:
+            return inference.responded(self._respond, columns, batch_size)
         answers, chosen = self.task.answers, devices.choose("none", "float32")
         assert answers is not None, "a task answers or responds"
         return inference.joined(
@@ -208,20 +213,6 @@ class Run:
                 for part in inference.slices(self._network, store or self._encoded(table), columns, chosen, batch_size)
             ]
         )
-
-    def _responses(self, columns: list[Any], batch_size: int) -> dict[str, np.ndarray]:
-        """What the task responds to the texts, batch after batch."""
-        from kft.data import store
-        from kft.training import inference
-
-        parts = store.sliced(columns, len(columns[0]), batch_size)
-        return inference.joined([self._ask(texts) for texts in parts])
-
-    @cached_property
-    def _ask(self) -> Any:
-        from kft.text import responses
-
-        return responses.ask(self.task.respond, self.model, len(self.text_columns))
 
     def _encoded(self, table: Any) -> Store:
         """Tokens of a table; more than a slice of rows goes by way of the disk."""

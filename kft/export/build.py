@@ -24,9 +24,11 @@ def build(run_dir: Path, target: Path) -> None:
     task_model, names = run.model, run.text_columns
     network = keras.Model(task_model.input, task_model.output)
 
+    respond = None if run.task.respond is None else run.task.respond(task_model, run.vocabulary)
+
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        if run.task.respond is not None:
-            return run.task.respond(task_model, texts)
+        if respond is not None:
+            return respond(texts)
         features = run.task.features(task_model.preprocessor, texts)
         wanted = {name: features.pop(name) for name in network.input}
         extras = {"text": tf.range(tf.size(texts[0])), **features}

@@ -26,7 +26,7 @@ from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import TEXT_GUESSES
 from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
-from kft.text import causal, layout, masked
+from kft.text import causal, layout, masked, responses
 
 MOST = 700.0  # e to the power of more is no float
 
@@ -192,6 +192,16 @@ def nothing_to_show(found: Mapping[str, Any], table: Table, vocabulary: Vocabula
     return [], []
 
 
+def fills(model: Any, vocabulary: Vocabulary) -> Callable[[Any], dict[str, Any]]:
+    """From texts to what stands behind their masks."""
+    return responses.responder(masked.fill, model)
+
+
+def perplexities(model: Any, vocabulary: Vocabulary) -> Callable[[Any], dict[str, Any]]:
+    """From texts to how well they are foreseen."""
+    return responses.responder(causal.judge, model)
+
+
 MLM = Task(
     name="pretrain",
     columns=(Column("text", "text", guesses=TEXT_GUESSES),),
@@ -208,7 +218,7 @@ MLM = Task(
     best_by=("loss",),
     endings={".txt": "text"},
     disguise=masking,
-    respond=masked.respond,
+    respond=fills,
 )
 CLM = replace(
     MLM,
@@ -218,7 +228,7 @@ CLM = replace(
     weights=block_weights,
     arrange=blocks.cut,
     disguise=None,
-    respond=causal.respond,
+    respond=perplexities,
 )
 PAIRS = replace(
     MLM,

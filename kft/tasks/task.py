@@ -55,7 +55,8 @@ class Task:
         disguise: (recipe, preprocessor) to what makes the batches of each epoch from the store's; None where they are
             the same in each.
         measures: Further losses, by name, whose means over the rows `score` is given where there are no `answers`.
-        respond: (model, text tensors) to named answers, in TF graph code, where there are no `answers`.
+        respond: (task model, vocabulary) to a function from the strings of each text column to named answers, where
+            there are no `answers`; on TensorFlow that function is graph code, too.
     """
 
     name: str
@@ -79,7 +80,7 @@ class Task:
     arrange: Callable[[Store, int, str], Store] | None = None
     disguise: Callable[[Recipe, Any], Disguise] | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
-    respond: Callable[[Any, Sequence[Any]], dict[str, Any]] | None = None
+    respond: Callable[[Any, Vocabulary], Callable[[Sequence[Any]], dict[str, Any]]] | None = None
 
     def of(self, vocabulary: Vocabulary) -> Task:
         """The task as it goes on once its vocabulary is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +130,18 @@ def means(
             continue
         shares = np.array([weights[b.rows[: len(b.rows) - b.num_padding]].sum() for b in planned], np.float64)
         return {name: float(shares @ values / max(shares.sum(), 1e-12)) for name, values in gathered.found.items()}
+
+
+def responded(
+    respond: Callable[[Sequence[Any]], Mapping[str, Any]], columns: Sequence[Any], batch_size: int
+) -> dict[str, np.ndarray]:
+    """The answers of a function from texts, `batch_size` rows at a time, in the order of the rows.
+
+    Raises:
+        OutOfMemory: A batch does not fit the device's memory.
+    """
+    with memory_errors(lambda: f"out of memory with {batch_size} rows at a time. Ask for a smaller batch_size"):
+        return joined([respond(texts) for texts in sliced(columns, len(columns[0]), batch_size)])
 
 
 def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
