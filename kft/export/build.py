@@ -27,6 +27,8 @@ def build(run_dir: Path, target: Path) -> None:
 
     respond = None if run.task.respond is None else run.task.respond(task_model, run.vocabulary)
 
+    respond = None if run.task.respond is None else run.task.respond(task_model, run.vocabulary)
+
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
         if respond is not None:
             return respond(texts)

@@ -87,7 +87,8 @@ class Preset:
 
     def has_segments(self) -> bool:
         """Whether the backbone tells two texts of a row apart, and sums a row up in a pooled output."""
-        return "num_segments" in inspect.signature(self.backbone_class).parameters
+        backbone_class: Any = self.backbone_class
+        return "num_segments" in inspect.signature(backbone_class.__init__).parameters
 
 
 def masked_lm_class(backbone_class: type) -> type | None:

@@ -5,7 +5,7 @@ The vocabulary's `objective` picks the variant of the task: `mlm`, `clm`, `nsp` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -190,9 +190,14 @@ def nothing_to_show(found: Mapping[str, Any], table: Table, vocabulary: Vocabula
     return [], []
 
 
-def answering(respond: Callable[[Any, Sequence[Any]], dict[str, Any]]) -> Callable[[Any, Vocabulary], Any]:
-    """The protocol's `respond` from (task model, text tensors) to answers, whatever the vocabulary."""
-    return lambda model, vocabulary: responses.ask(respond, model, num_texts=1)
+def fills(model: Any, vocabulary: Vocabulary) -> Callable[[Any], dict[str, Any]]:
+    """From texts to what stands behind their masks."""
+    return responses.responder(masked.fill, model)
+
+
+def perplexities(model: Any, vocabulary: Vocabulary) -> Callable[[Any], dict[str, Any]]:
+    """From texts to how well they are foreseen."""
+    return responses.responder(causal.judge, model)
 
 
 MLM = Task(
@@ -212,7 +217,7 @@ MLM = Task(
     best_by=("loss",),
     endings={".txt": "text"},
     disguise=masking,
-    respond=answering(masked.respond),
+    respond=fills,
 )
 CLM = replace(
     MLM,
@@ -222,7 +227,7 @@ CLM = replace(
     weights=block_weights,
     arrange=blocks.cut,
     disguise=None,
-    respond=answering(causal.respond),
+    respond=perplexities,
 )
 PAIRS = replace(
     MLM,

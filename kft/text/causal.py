@@ -51,7 +51,7 @@ def _with_ends(tokenizer: Any, texts: tf.Tensor, start: list[int]) -> tf.RaggedT
     return tf.concat([columns[0], ids, columns[1]], axis=1)
 
 
-def respond(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+def judge(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """How well a model foresees each text, its end included. Graph code.
 
     Long texts are read in pieces of `sequence_length` tokens, each by itself.

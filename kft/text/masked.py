@@ -154,7 +154,7 @@ def _numbers(kinds: tf.Tensor) -> tf.Tensor:
     return tf.where(kinds == _MASKS, -1, tf.cumsum(kinds % 2))
 
 
-def respond(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+def fill(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """The likeliest tokens for each mask token in the texts. Graph code.
 
     Long texts are read in windows; each mask in the one that shows most of both its sides.

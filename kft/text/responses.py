@@ -18,18 +18,22 @@ def outputs(model: Any, features: dict[str, tf.Tensor]) -> tf.Tensor:
     return tf.constant(keras.ops.convert_to_numpy(keras.ops.cast(found, "float32")))
 
 
-def ask(respond: Callable[..., Any], model: Any, num_texts: int) -> Callable[[Sequence[Any]], dict[str, Any]]:
-    """A function of (model, text tensors) for this model as one of the columns' strings, lists or tensors.
+def responder(
+    answer: Callable[[Any, Sequence[tf.Tensor]], dict[str, tf.Tensor]], model: Any
+) -> Callable[[Sequence[Any]], dict[str, tf.Tensor]]:
+    """A function from one column of strings to answers: traced on TensorFlow, elsewhere as it is.
 
-    On TensorFlow it is traced once, and can be part of another graph.
+    Args:
+        answer: (model, text tensors) to named answers, in TF graph code.
+        model: A task model with its preprocessor.
     """
 
-    def answer(*texts: tf.Tensor) -> Any:
-        return respond(model, texts)
+    def of_tensor(strings: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(model, [strings])
 
     if keras.config.backend() == "tensorflow":
-        answer = tf.function(answer, input_signature=[tf.TensorSpec((None,), tf.string)] * num_texts)
-    return lambda texts: answer(*[tf.convert_to_tensor(column, tf.string) for column in texts])
+        of_tensor = tf.function(of_tensor, input_signature=[tf.TensorSpec((None,), tf.string)])
+    return lambda texts: of_tensor(tf.convert_to_tensor(texts[0], tf.string))
 
 
 def token_texts(tokenizer: Any) -> list[str]:

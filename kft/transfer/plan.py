@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras_hub
+
 FROZEN_LEARNING_RATE = 1e-3
 BASE_PARAMETERS = 110e6
 
@@ -11,10 +13,14 @@ BASE_PARAMETERS = 110e6
 def apply(model: Any, transfer: str) -> None:
     """Freezes what `transfer` leaves alone: nothing for `full`, the whole backbone for `features`.
 
+    The pooled output of an encoder stays as it is where the model does not read it.
+
     Raises:
         KeyError: `transfer` is none of these; the Recipe has refused it before.
     """
     model.backbone.trainable = {"full": True, "features": False}[transfer]
+    if isinstance(model, keras_hub.models.MaskedLM) and hasattr(model.backbone, "pooled_dense"):
+        model.backbone.pooled_dense.trainable = False
 
 
 def learning_rate(num_parameters: int, transfer: str) -> float:
