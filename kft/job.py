@@ -68,7 +68,7 @@ class Job:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
         task, vocabulary, table = self.data.task, self.data.vocabulary, self.data.parts["validation"]
         targets, weights = self.targets("validation"), self.weights("validation")
-        if task.respond is not None:
+        if isinstance(targets, Aligned) and task.respond is not None:
             return self._perplexity(targets, weights)
         store, columns = self.stores["validation"], [table.rows[name] for name in self.data.text_columns]
         answers, loss = [], 0.0
@@ -83,16 +83,16 @@ class Job:
         loss /= max(float(weights.sum()), 1e-12)
         return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
 
-    def _perplexity(self, targets: Any, weights: np.ndarray) -> dict[str, float]:
+    @cached_property
+    def _loss_by_row(self) -> keras.Model:
+        targets = self.targets("validation")
+        group = targets.group if isinstance(targets, Aligned) else ""
+        return inference.loss_by_row(self.trainer.network, self.loss, group)
+
+    def _perplexity(self, targets: Aligned, weights: np.ndarray) -> dict[str, float]:
         """The mean loss of a token of the validation rows, and its exponential; nothing is generated."""
-        losses = inference.losses(
-            self.trainer.network,
-            self.loss,
-            self.stores["validation"],
-            targets,
-            self.trainer.devices,
-            self.recipe.batch_size,
-        )
+        store = inference.with_targets(self.stores["validation"], targets)
+        losses = inference.outputs(self._loss_by_row, store, self.trainer.devices, self.recipe.batch_size)
         loss = float(np.average(losses.astype(np.float64), weights=weights))
         return {"val_loss": loss, "val_perplexity": float(np.exp(min(loss, 700.0)))}
 

@@ -90,33 +90,26 @@ def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: in
         batch_size //= 2
 
 
-def losses(
-    network: keras.Model,
-    loss: Any,
-    store: Store,
-    targets: np.ndarray | Aligned,
-    devices: Devices,
-    batch_size: int,
-) -> np.ndarray:
-    """The loss of each row, without its weight: `(rows,)` float32. The network's outputs are never held for all rows.
+def loss_by_row(network: keras.Model, loss: Any, group: str) -> keras.Model:
+    """A network from token features and targets to the loss of each row, without its weight: `(rows,)`.
+
+    So the outputs for the tokens, as wide as a vocabulary, are never held for more rows than a batch has.
 
     Args:
         network: Token features to `(rows, tokens, …)` outputs.
         loss: A Keras loss that gives a number for each row.
-        store: The tokens.
-        targets: Aligned with them.
-        devices: Where to compute.
-        batch_size: Rows in one forward pass.
+        group: The group of features that the targets stand beside; they are its feature `targets`.
     """
-    assert isinstance(targets, Aligned)
+    name = f"{group}targets"
+    targets, inputs = keras.Input((None,), dtype="int32", name=name), dict(network.input)
+    return keras.Model({**inputs, name: targets}, loss.call(targets, network(inputs)))
+
+
+def with_targets(store: Store, targets: Aligned) -> Store:
+    """The store with targets as one of its features."""
     name = f"{targets.group}targets"
-    given = keras.Input((None,), dtype="int32", name=name)
-    inputs = dict(network.input)
-    by_row = keras.Model({**inputs, name: given}, loss.call(given, network(inputs)))
-    with_targets = replace(
-        store, ids={**store.ids, name: targets.values}, pad_values={**store.pad_values, name: targets.pad}
-    )
-    return outputs(by_row, with_targets, devices, batch_size)
+    ids, pad_values = {**store.ids, name: targets.values}, {**store.pad_values, name: targets.pad}
+    return replace(store, ids=ids, pad_values=pad_values)
 
 
 def responded(
