@@ -79,13 +79,17 @@ def _responses(table: Table) -> pa.ChunkedArray:
 
 def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
     """The next token beside each token where that is part of the response, -1 elsewhere."""
+    return _aligned(tokens)
+
+
+def _aligned(tokens: Store) -> Aligned:
     name = next(name for name in tokens.ids if name.endswith(graph.TARGETS))
     return Aligned(np.asarray(tokens.ids[name]), group=tokens.group_of(name), pad=graph.NOT_LEARNT)
 
 
 def remarks(preprocessor: Any, tokens: Store) -> list[str]:
     """A note where responses were too long and have lost their end."""
-    aligned = targets(None, {}, tokens)  # type: ignore[arg-type]
+    aligned = _aligned(tokens)
     last = aligned.values[tokens.offsets[aligned.group][1:] - 1]
     count = int((last != preprocessor.tokenizer.end_token_id).sum())
     if not count:

@@ -7,10 +7,9 @@ and `<start> response <end>` in its decoder. The special tokens are those of Ker
 from __future__ import annotations
 
 import contextlib
-import sys
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from unittest import mock
 
 import keras_hub
 import tensorflow as tf
@@ -140,9 +139,13 @@ def without_xla() -> Iterator[None]:
 
     KerasHub writes its caches with it. TensorFlow Serving does not run XLA's op, and elsewhere it is compiled first.
     """
-    core = sys.modules["keras.src.backend.tensorflow.core"]
-    with mock.patch.object(core, "slice_update", _slice_update):
+    core = importlib.import_module("keras.src.backend.tensorflow.core")
+    own = core.slice_update
+    core.slice_update = _slice_update  # type: ignore[attr-defined]
+    try:
         yield
+    finally:
+        core.slice_update = own  # type: ignore[attr-defined]
 
 
 def _slice_update(inputs: Any, start_indices: Any, updates: Any) -> tf.Tensor:
