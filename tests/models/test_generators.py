@@ -127,6 +127,7 @@ def gpt2(tmp_path_factory):
     return generators.generator(preset, SETTINGS, MAX_LENGTH, "float32", 0)
 
 
+@pytest.mark.slow
 def test_beams_find_the_likeliest_of_all_responses(gpt2):
     """Among all those of two tokens, of 259 tokens each, whatever stands beside the prompt."""
     network = keras.Model(gpt2.input, gpt2.output)
@@ -156,6 +157,7 @@ def test_beams_find_the_likeliest_of_all_responses(gpt2):
     assert found == [text.decode() for text in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoding", generators.DRAWN)
 def test_drawn_responses_begin_anew_with_their_seed(gpt2, decoding):
     first, second = (responses(gpt2, PROMPTS, decoding=decoding, seed=3) for _ in range(2))

@@ -51,6 +51,7 @@ def unit(random, *shape):
 # -- a whole fit ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pairs_are_learnt_and_a_single_text_is_answered(run):
     assert run.task is EMBED and run.text_columns == ["text"]
     assert run.metrics["test"]["mrr"] > 0.9
@@ -68,6 +69,7 @@ def test_a_text_has_one_embedding_whatever_stands_beside_it(run):
         assert run.predict(text)[0]["embedding"] == pytest.approx(found, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluate_scores_as_the_fit_did_and_wants_pairs(run, pairs):
     assert run.evaluate(pairs[1::4]) == pytest.approx(run.metrics["test"], abs=1e-6)
     with pytest.raises(DataError, match="cannot tell which column is the text_pair"):
@@ -76,6 +78,7 @@ def test_evaluate_scores_as_the_fit_did_and_wants_pairs(run, pairs):
         run.predict([("the lamp", "my lamp")])
 
 
+@pytest.mark.slow
 def test_the_preset_opens_with_plain_keras_hub(run):
     model = keras_hub.models.TextEmbedder.from_preset(str(run.path / "preset"))
     found = model.encode_text(["the lamp is late", "my lamp"])
@@ -330,6 +333,7 @@ def test_the_range_of_numbers_is_that_of_train():
     assert learnt(-1, 1) == (-1, 1)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_every_text_of_a_row(rows, pairs, tiny_preset):
     knobs = {"task": "embed", "preset": tiny_preset, "validation": 0, "precision": "float32"}
     two, three = kft.plan(pairs, **knobs), kft.plan(rows, **knobs)

@@ -29,6 +29,7 @@ def run(parts, knobs, tmp_path_factory):
     return kft.fit(train, test=test, epochs=40, out=str(tmp_path_factory.mktemp("runs") / "few"), **knobs)
 
 
+@pytest.mark.slow
 def test_few_rows_are_learnt_and_answered_as_classes(run):
     assert run.task is FEWSHOT
     assert run.metrics["test"]["accuracy"] > 0.9
@@ -37,6 +38,7 @@ def test_few_rows_are_learnt_and_answered_as_classes(run):
     assert set(answer) == {"label", "score", "scores"}
 
 
+@pytest.mark.slow
 def test_the_head_is_the_logistic_regression_of_the_training_rows(run, parts):
     train, test = parts
     model = heads.open_task(str(run.path / "preset"))
