@@ -77,7 +77,7 @@ class Task:
     calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
     endings: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
-    arrange: Callable[[Store, int, str], Store] | None = None
+    arrange: Callable[[Store, int, str | None], Store] | None = None
     disguise: Callable[[Recipe, Any], Disguise] | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
     respond: Callable[[Any, Vocabulary], Callable[[Sequence[Any]], dict[str, Any]]] | None = None

@@ -69,9 +69,18 @@ class Trainer:
         epoch: int = 0,
     ) -> Any:
         """What `model.fit` takes for these batches, or `model.predict` where there are no targets."""
-        cut = {"pieces": self.micro_batches, "multiple_of": self.devices.count}
-        disguised = {"disguise": self.disguise, "epoch": epoch}
-        return for_keras(Feed(store, part, self.inputs, targets, weights, **disguised, **cut))
+        fed = Feed(
+            store,
+            part,
+            self.inputs,
+            targets,
+            weights,
+            disguise=self.disguise,
+            epoch=epoch,
+            pieces=self.micro_batches,
+            multiple_of=self.devices.count,
+        )
+        return for_keras(fed)
 
 
 @dataclass(frozen=True)
