@@ -92,14 +92,14 @@ def answers_column(table: Table, name: str) -> pa.ChunkedArray:
 
 
 def made_anew(
-    table: Table, name: str, convert: Callable[..., list], kind: pa.DataType, *, beside: Sequence[str] = ()
+    table: Table, name: str, convert: Callable[..., Any], kind: pa.DataType, *, beside: Sequence[str] = ()
 ) -> pa.ChunkedArray:
     """A column with each cell replaced by what `convert` makes of it; a long one lies on disk.
 
     Args:
         table: The rows.
         name: The column.
-        convert: From a cell, and the row's cells of `beside`, to a list. Its ValueError becomes a refusal of the row.
+        convert: From a cell, and the row's cells of `beside`, to the new one. Its ValueError becomes a refusal of the row.
         kind: The type of the new column.
         beside: Further columns that `convert` needs.
 

@@ -54,8 +54,8 @@ def generator(preset: Preset, settings: Settings, max_length: int, dtype: str, s
     preprocessor.sequence_length = max_length
     if generation.pads_left(preprocessor):
         raise PresetError(
-            f"preset {preset.name!r}: KerasHub generates with a {preset.backbone_class.__name__} from prompts padded on "
-            "the left; expected a model that reads them padded on the right, such as gpt2_base_en."
+            f"preset {preset.name!r}: KerasHub generates with a {preset.backbone_class.__name__} from prompts padded "
+            "on the left; expected a model that reads them padded on the right, such as gpt2_base_en."
         )
     if generation.has_encoder(preprocessor):
         _keep_lengths(preprocessor)
