@@ -99,7 +99,8 @@ def made_anew(
     Args:
         table: The rows.
         name: The column.
-        convert: From a cell, and the row's cells of `beside`, to a list. Its ValueError becomes a refusal of the row.
+        convert: From a cell, and the row's cells of `beside`, to the new cell. Its ValueError becomes a refusal of the
+            row.
         kind: The type of the new column.
         beside: Further columns that `convert` needs.
 

@@ -230,13 +230,13 @@ def test_bad_rows_are_refused_with_their_row(bad, message):
 
 def test_knobs_that_do_not_fit_are_refused(tiny_preset):
     with pytest.raises(RecipeError, match="transfer=features trains a new head on a frozen backbone"):
-        kft.check(ROWS, task="generate", transfer="features", validation=0)
+        kft.check(ROWS, task="generate", validation=0, transfer="features")
     with pytest.raises(RecipeError, match="label_smoothing is for task classify, not for generate"):
-        kft.check(ROWS, task="generate", label_smoothing=0.1, validation=0)
+        kft.check(ROWS, task="generate", validation=0, label_smoothing=0.1)
     with pytest.raises(RecipeError, match="decoding: found 'gredy'"):
-        kft.check(ROWS, task="generate", decoding="gredy")
+        kft.check(ROWS, task="generate", validation=0, decoding="gredy")
     with pytest.raises(RecipeError, match="stop: found .*: expected texts of one character or more"):
-        kft.check(ROWS, task="generate", stop=["a", ""])
+        kft.check(ROWS, task="generate", validation=0, stop=["a", ""])
     with pytest.raises(RecipeError, match="Expected one of: loss, perplexity"):
         kft.plan(ROWS, task="generate", save_best_by="rouge1", validation=ROWS)
     with pytest.raises(PresetError, match="is a BertBackbone, which KerasHub has no generation for"):
