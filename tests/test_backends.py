@@ -116,6 +116,7 @@ def test_mirrored_devices_train_as_one_does(rows_path, tiny_preset, tmp_path):
     assert run.manifest["devices"].startswith("2 x cpu")
 
 
+@pytest.mark.slow
 def test_jax_devices_train_as_one_does_and_the_run_is_served_by_tensorflow(rows_path, tiny_preset, tmp_path):
     import tensorflow as tf
 

@@ -124,6 +124,7 @@ def test_a_row_that_does_not_fit_alone_ends_the_fit(message_rows, quick, tmp_pat
 # -- signals -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_step_leaves_the_end_of_the_epoch_to_the_resumed_fit(
     message_rows, quick, tmp_path, monkeypatch
 ):

@@ -70,6 +70,8 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
     try:
         chosen = columns.choose(table, CLASSIFY.columns, given)
     except DataError:
+        if given.get("label"):  # the user knows that there is one
+            raise
         for task in (ANSWER, TAG, GENERATE):
             with contextlib.suppress(DataError):
                 return task, _why(task, columns.choose(table, task.columns, given))

@@ -87,7 +87,7 @@ FAMILIES = {
 }
 
 
-QUICK = {"Bert", "FNet", "GPT2", "Llama", "T5", "XLNet"}
+QUICK = {"Bert", "FNet", "Llama", "XLNet"}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES])

@@ -102,6 +102,7 @@ def responses(model, prompts, **settings):
 
 # KerasHub's T5 says of its attention that it does not support masking.
 # Its SentencePiece tokenizers leave the vocabulary file to the garbage collector.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*vocabulary.spm:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:.*:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:Layer .* does not support masking:UserWarning")

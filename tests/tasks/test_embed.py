@@ -62,6 +62,7 @@ def test_pairs_are_learnt_and_a_single_text_is_answered(run):
     assert lamp @ same > lamp @ other
 
 
+@pytest.mark.slow
 def test_a_text_has_one_embedding_whatever_stands_beside_it(run):
     texts = ["the lamp is late", "my", "the parcel was lost today " * 8]
     together = [answer["embedding"] for answer in run.predict(texts)]

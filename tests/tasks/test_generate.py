@@ -275,6 +275,7 @@ def test_metrics_are_those_of_the_papers():
     assert metrics.rouge("北京", "北大")["rouge1"] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_the_worst_texts_are_shown(run):
     table = prepared(ROWS)
     texts = np.array([b"a drink", b"x", b"a thing", b""], object)

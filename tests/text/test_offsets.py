@@ -283,6 +283,7 @@ def test_graph_has_no_python_in_it(traced, name):
     assert not [op for op in traced(name).graph.get_concrete_function().graph.get_operations() if "PyFunc" in op.type]
 
 
+@pytest.mark.slow
 @each_tokenizer
 def test_saved_model_gives_the_same(traced, name, tmp_path):
     module = tf.Module()

@@ -77,6 +77,7 @@ def listed(cut):
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     rows=rows_of_tokens,
@@ -166,6 +167,7 @@ PREPROCESSORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in ("bart", "distil_bert") else []) for n in PREPROCESSORS]
 )
