@@ -25,10 +25,6 @@ def build(run_dir: Path, target: Path) -> None:
     network = run.task.network(task_model, len(names))
     respond = run.task.respond and run.task.respond(task_model, run.vocabulary)
 
-    respond = None if run.task.respond is None else run.task.respond(task_model, run.vocabulary)
-
-    respond = None if run.task.respond is None else run.task.respond(task_model, run.vocabulary)
-
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
         if respond is not None:
             return respond(texts)
