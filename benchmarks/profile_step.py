@@ -73,7 +73,9 @@ def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, upda
     loss = Counted()
     trainer = loop.prepare(model, loss, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
     if not update:
-        trainer.network.compile(optimizer=Idle(peak), loss=loss, jit_compile=chosen.jit_compile)
+        idle = Idle(peak)
+        idle.build(trainer.network.trainable_variables)
+        trainer.network.compile(optimizer=idle, loss=loss, jit_compile=chosen.jit_compile)
     return trainer
 
 

@@ -6,6 +6,7 @@ The names below load on first use: `import kft` brings in neither TensorFlow nor
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _HOME = {
     "resume": "kft.workflow",
     "tune": "tuning.study",
 }
+
+# TensorFlow reads this when it is loaded. Left alone, it multiplies with Eigen on CPUs that have no AVX-512.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -95,7 +95,10 @@ def for_keras(feed: Feed) -> Any:
 
     signature = tf.nest.map_structure(open_shape, feed[0])
     ds = tf.data.Dataset.from_generator(lambda: (feed[i] for i in range(len(feed))), output_signature=signature)
-    return ds.apply(tf.data.experimental.assert_cardinality(len(feed))).prefetch(tf.data.AUTOTUNE)
+    # An autotuned pipeline ends when its tuner wakes: after 5, 10, 20, … 164 seconds, long after the last batch.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return ds.apply(tf.data.experimental.assert_cardinality(len(feed))).prefetch(2).with_options(options)
 
 
 def in_row_order(outputs: np.ndarray, batches: Sequence[Batch]) -> np.ndarray:
