@@ -26,8 +26,8 @@ def timed(command: list[str]) -> tuple[dict, float]:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     total_s = time.perf_counter() - began
-    text = done.stdout
-    return json.loads(text[text.index("{") :]), total_s
+    text = "\n" + done.stdout
+    return json.loads(text[text.rindex("\n{") :]), total_s
 
 
 def main() -> None:
