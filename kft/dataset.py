@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ class Dataset:
     parts: Mapping[str, Table]
     vocabulary: Vocabulary
     notes: tuple[str, ...]
+
+    @cached_property
+    def lessons(self) -> dict[str, Table]:
+        """The rows of each part in the form that the network is trained on."""
+        return {name: self.task.lessons(part) for name, part in self.parts.items()}
 
     @property
     def text_columns(self) -> list[str]:

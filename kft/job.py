@@ -56,7 +56,7 @@ class Job:
 
     def targets(self, part: str) -> np.ndarray | Aligned:
         """The targets of a part: `(rows of its store, …)`, or aligned with the tokens."""
-        return self.data.task.targets(self.data.parts[part], self.data.vocabulary, self.stores[part])
+        return self.data.task.targets(self.data.lessons[part], self.data.vocabulary, self.stores[part])
 
     def weights(self, part: str) -> np.ndarray:
         """How much each row of a part's store counts: `(rows,)` float32."""
@@ -268,7 +268,7 @@ def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
     if recipe.max_length == "auto":
         limit = min(tokenise.LONGEST, positions or tokenise.LONGEST)
         return tokenise.length_that_covers(
-            data.parts["train"], data.text_columns, model.preprocessor, data.task.features, limit
+            data.lessons["train"], data.text_columns, model.preprocessor, data.task.features, limit
         )
     if positions and recipe.max_length > positions:
         raise RecipeError(
@@ -282,7 +282,7 @@ def _tokens(data: Dataset, model: Any) -> dict[str, Store]:
     """The tokens of each part, in the rows that are trained on."""
     encoder = Encoder(model.preprocessor, len(data.text_columns), data.task.features)
     key = tokenise.fingerprint(model.preprocessor)
-    stores = {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.parts.items()}
+    stores = {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.lessons.items()}
     if (arrange := data.task.arrange) is None:
         return stores
     sources = {"train": data.parts["train"].source}  # other parts may be as short as they are

@@ -19,7 +19,7 @@ from kft.errors import RecipeError, did_you_mean
 
 COLUMN_KNOBS = (
     *("text", "text_pair", "label", "words", "tags", "spans", "question", "context", "answers", "choices"),
-    *("negative", "prompt", "response", "messages"),
+    *("negative", "prompt", "response", "messages", "events"),
 )
 """The knobs that name a column of the rows: what kft calls it."""
 
@@ -48,8 +48,8 @@ class Recipe(pydantic.BaseModel):
     )
     task: str = Field(
         "auto",
-        description="What is learnt: answer, choose, classify, embed, fewshot, generate, joint, multilabel, ordinal, "
-        "pretrain, regress, relate, tag. auto: read off the columns.",
+        description="What is learnt: answer, choose, classify, embed, extract, fewshot, generate, joint, multilabel, "
+        "ordinal, pretrain, regress, relate, tag. auto: read off the columns.",
     )
     preset: str = Field(
         "minilm",
@@ -67,6 +67,7 @@ class Recipe(pydantic.BaseModel):
     spans: str | None = Field(None, description="Column with lists of {start, end, label} in the text (tag).")
     question: str | None = Field(None, description="Column with the question (answer).")
     context: str | None = Field(None, description="Column with the text that is asked about (answer).")
+    events: str | None = Field(None, description="Column with lists of {type, trigger, arguments} (extract).")
     choices: str | None = Field(None, description="Column with lists of texts to choose from (choose).")
     answers: str | None = Field(None, description="Column with gold answers: texts, or {text, answer_start} (answer).")
     negative: str | None = Field(None, description="Column with a text that does not belong to the first (embed).")

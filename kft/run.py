@@ -187,6 +187,7 @@ class Run:
         from kft.training import callbacks, devices, inference
 
         task, chosen, names = self.task, devices.choose("none", "float32"), self.manifest["texts"]
+        table = task.lessons(table)
         if store is None:
             store = self._encoded(table, names)
             store = task.arrange(store, self._encoder(len(names)).max_length, None) if task.arrange else store

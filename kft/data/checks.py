@@ -55,6 +55,26 @@ def check_spans(table: Table, text: str = "text", spans: str = "spans") -> None:
             _check_row(string, found, f"{table.source}, row {number}")
 
 
+def check_events(table: Table, text: str = "text", events: str = "events") -> None:
+    """Checks of triggers, and of the arguments of each event, what `check_spans` does of spans.
+
+    Args:
+        table: Rows whose columns `text` and `events` are clean.
+        text: The column of texts.
+        events: The column of lists of events, as `kft.data.nested.events_column` gives them.
+
+    Raises:
+        DataError: For the first row with a trigger or argument that is outside its text or blank, or with two triggers,
+            or two arguments of an event, that overlap.
+    """
+    for batch in table.rows.select([text, events, ROW]).to_batches(max_chunksize=BLOCK_ROWS):
+        for string, found, number in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            place = f"{table.source}, row {number}"
+            _check_row(string, [{**event, "label": event["type"]} for event in found], place)
+            for event in found:
+                _check_row(string, event["arguments"], place)
+
+
 def _check_row(text: str, spans: list[dict], place: str) -> None:
     before = None
     for span in spans:

@@ -11,7 +11,14 @@ import pyarrow.compute as pc
 from kft.data.columns import Column
 from kft.data.hashes import row_hashes
 from kft.data.messages import BLANK, messages_column, response_column
-from kft.data.nested import answers_column, choices_column, spans_column, tags_column, words_column
+from kft.data.nested import (
+    answers_column,
+    choices_column,
+    events_column,
+    spans_column,
+    tags_column,
+    words_column,
+)
 from kft.data.table import Table
 from kft.data.targets import INTEGER, label_column, labels_column, number_column, refuse_missing
 from kft.errors import DataError, did_you_mean
@@ -183,5 +190,6 @@ CONVERSIONS = {
     "tags": tags_column,
     "spans": spans_column,
     "answers": answers_column,
+    "events": events_column,
     "response": response_column,
 }

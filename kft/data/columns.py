@@ -17,7 +17,7 @@ class Column:
         kind: What its cells hold. Inputs are `text`, `words` (a list of them), `marks` (labelled parts of a text),
             `choices` (a list of texts) and `messages` (the turns of a conversation); targets are `label` (a class),
             `labels` (any number of them), `number`, `tags` (one for each word), `spans` (labelled parts of a text),
-            `answers` (parts of a context) and `response` (a text).
+            `events` (a trigger and arguments each), `answers` (parts of a context) and `response` (a text).
         required: Whether the task cannot do without it.
         guesses: Names to look for when the user gives none; case does not matter.
         instead_of: The column that this one is another form of: where it is found the other is not looked for, unless
@@ -38,6 +38,7 @@ class Column:
         "tags",
         "spans",
         "answers",
+        "events",
         "response",
     ]
     required: bool = True

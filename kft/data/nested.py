@@ -1,4 +1,4 @@
-"""Columns whose cells are lists, as the one type that the rest relies on: words, tags, spans, answers and choices."""
+"""Columns whose cells are lists, as the one type the rest relies on: words, tags, spans, events, answers, choices."""
 
 import json
 import math
@@ -14,11 +14,15 @@ from kft.errors import DataError
 TEXTS = pa.large_list(pa.large_string())
 SPANS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.large_string())]))
 ANSWERS = pa.large_list(pa.struct([("text", pa.large_string()), ("start", pa.int64())]))
+EVENTS = pa.large_list(
+    pa.struct([("type", pa.large_string()), ("start", pa.int64()), ("end", pa.int64()), ("arguments", SPANS)])
+)
 
 SPAN = ("start", "end", "label")
-LABEL_KEYS = ("label", "type", "tag", "entity")
+LABEL_KEYS = ("label", "type", "tag", "entity", "role")
 START_KEYS = ("answer_start", "start")
 A_SPAN = '{"start": 0, "end": 5, "label": "PER"}'
+AN_EVENT = '{"type": "buy", "trigger": {"start": 3, "end": 7}, "arguments": [{"role": "item", "start": 8, "end": 9}]}'
 
 
 def words_column(table: Table, name: str) -> pa.ChunkedArray:
@@ -71,8 +75,28 @@ def spans_column(table: Table, name: str) -> pa.ChunkedArray:
         DataError: At the first cell that is no list of spans, and the first span without label, with an end that is
             not past its start, or with another text.
     """
-    quoted = ("text",) if "text" in table.names() and not pa.types.is_nested(table.rows["text"].type) else ()
-    return made_anew(table, name, _spans, SPANS, beside=quoted)
+    return made_anew(table, name, _spans, SPANS, beside=_quoted(table))
+
+
+def events_column(table: Table, name: str) -> pa.ChunkedArray:
+    """The events of each row, in the order of their triggers; lists, or JSON of them.
+
+    An event is `{"type", "trigger": {"start", "end"}, "arguments": [{"role", "start", "end"}, …]}`; of the spans in it
+    holds what `spans_column` says. An empty list is a row without events.
+
+    Returns:
+        `(rows,)` large_list of `struct<type, start, end, arguments>` without nulls, the arguments as in `spans_column`
+        with the role as label.
+
+    Raises:
+        DataError: At the first cell that is no list of events, and the first event without type or trigger.
+    """
+    return made_anew(table, name, _events, EVENTS, beside=_quoted(table))
+
+
+def _quoted(table: Table) -> tuple[str, ...]:
+    """The column that texts in spans are compared with, if it is there."""
+    return ("text",) if "text" in table.names() and not pa.types.is_nested(table.rows["text"].type) else ()
 
 
 def answers_column(table: Table, name: str) -> pa.ChunkedArray:
@@ -199,6 +223,28 @@ def _span(span: Any, place: int, text: Any) -> dict[str, Any]:
             f"{shown(str(text)[start:end])}; offsets count characters from 0, and the end is the first one after."
         )
     return {"start": start, "end": end, "label": label}
+
+
+def _events(cell: Any, text: Any = None) -> list[dict]:
+    found = parsed(cell, f"[{AN_EVENT}]")
+    if not isinstance(found, list):
+        raise ValueError(f"found {shown(cell)}; expected a list of events, [{AN_EVENT}], or [] for none.")
+    made = []
+    for place, event in enumerate(found, 1):
+        if not isinstance(event, dict) or not isinstance(event.get("trigger"), dict | list):
+            raise ValueError(f"event {place} is {shown(event)}; expected {AN_EVENT}.")
+        kind = _label(event.get("type"))
+        if not kind:
+            raise ValueError(f"event {place} has no type; expected {AN_EVENT}.")
+        trigger = event["trigger"]
+        trigger = {**trigger, "label": kind} if isinstance(trigger, dict) else [*trigger[:2], kind]
+        try:
+            start, end, label = _span(trigger, 1, text).values()
+            arguments = _spans(event.get("arguments") or [], text)
+        except ValueError as error:
+            raise ValueError(f"event {place} ({kind}): {error}") from None
+        made.append({"type": label, "start": start, "end": end, "arguments": arguments})
+    return sorted(made, key=lambda event: (event["start"], event["end"]))
 
 
 def _answers(cell: Any) -> list[dict]:

@@ -196,6 +196,16 @@ def multilabel(
     }
 
 
+def of_sets(name: str, truth: set[Any], answers: set[Any]) -> dict[str, float]:
+    """Precision, recall and F1 of what was found, as `<name>_precision` and so on; 0 where nothing was right."""
+    from sklearn import metrics as sk
+
+    either = [*(truth | answers)] or [None]
+    given = [[one in found for one in either] for found in (truth, answers)]
+    scores = sk.precision_recall_fscore_support(*given, average="binary", zero_division=0.0)
+    return {f"{name}_{kind}": float(value) for kind, value in zip(("precision", "recall", "f1"), scores, strict=False)}
+
+
 def best_threshold(scores: ArrayLike, targets: ArrayLike) -> float:
     """The threshold on probabilities that gives the best F1: half way between two scores, the highest of equals.
 

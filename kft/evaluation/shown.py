@@ -60,6 +60,23 @@ def label_sets(
     return [], worst
 
 
+def sets(truth: Sequence[set[str]], answered: Sequence[set[str]], table: Table) -> tuple[list[Any], list[Any]]:
+    """The rows with most missed and made up."""
+    wrong = np.array([len(a ^ b) for a, b in zip(truth, answered, strict=True)])
+    worst = [
+        {
+            "texts": _texts(table, row),
+            "truth": " | ".join(sorted(truth[row])) or "none",
+            "answer": " | ".join(sorted(answered[row])) or "none",
+            "score": int(wrong[row]),
+            "why": f"{len(truth[row] - answered[row])} missed, {len(answered[row] - truth[row])} made up",
+        }
+        for row in np.argsort(-wrong, kind="stable")[:WORST]
+        if wrong[row]
+    ]
+    return [], worst
+
+
 def regressed(values: np.ndarray, table: Table, targets: np.ndarray) -> tuple[list[Any], list[dict[str, Any]]]:
     """Answers against truth as a scatter, and the largest errors."""
     worst = [

@@ -15,6 +15,7 @@ from kft.tasks.answer import ANSWER
 from kft.tasks.choose import CHOOSE
 from kft.tasks.classify import CLASSIFY
 from kft.tasks.embed import EMBED
+from kft.tasks.extract import EXTRACT
 from kft.tasks.fewshot import FEWSHOT
 from kft.tasks.generate import GENERATE
 from kft.tasks.joint import JOINT
@@ -31,6 +32,7 @@ TASKS: dict[str, Task] = {
     "choose": CHOOSE,
     "classify": CLASSIFY,
     "embed": EMBED,
+    "extract": EXTRACT,
     "fewshot": FEWSHOT,
     "generate": GENERATE,
     "joint": JOINT,
@@ -57,7 +59,7 @@ def find(name: str) -> Task:
 
 
 def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
-    """Reads the task off the columns: a label, or else questions about texts, tags, spans of a text, responses.
+    """Reads the task off the columns: a label, or else questions about texts, events, tags, spans of a text, responses.
 
     Labels that are fractions, or more than 20 different numbers, are regressed. Lists are sets of labels. Ranks cannot
     be told from classes, so `ordinal` has to be asked for, and so have the tasks that no column gives away.
@@ -72,7 +74,7 @@ def decide(table: Table, given: Mapping[str, str | None]) -> tuple[Task, str]:
     except DataError:
         if given.get("label"):  # the user knows that there is one
             raise
-        for task in (ANSWER, TAG, GENERATE):
+        for task in (ANSWER, EXTRACT, TAG, GENERATE):
             with contextlib.suppress(DataError):
                 return task, _why(task, columns.choose(table, task.columns, given))
         raise

@@ -31,7 +31,7 @@ def rows(answers: Mapping[str, np.ndarray], table: Table | None, vocabulary: Voc
 
     A number for each class becomes `{label: number}`, another list of numbers a list. Of several strings the empty ones
     are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one list of
-    dicts, as long as there are texts in its first column of strings.
+    dicts, as long as there are texts in it; those of `events.arguments.role` lists in such dicts.
 
     >>> rows({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, None, {"labels": ["yes", "no"]})
     [{'label': 'no', 'scores': {'yes': 0.25, 'no': 0.75}}]
@@ -41,28 +41,34 @@ def rows(answers: Mapping[str, np.ndarray], table: Table | None, vocabulary: Voc
     [{'spans': [{'text': 'tea', 'start': 4}]}]
     """
     columns: dict[str, list[Any]] = {}
-    members: dict[str, dict[str, list[Any]]] = {}
     for name, values in answers.items():
         plain = _plain(values.tolist())
-        group, dot, member = name.partition(".")
-        if dot:
-            members.setdefault(group, {})[member] = plain
-            columns.setdefault(group, [])
-        elif name == "scores":
+        if name == "scores":
             columns[name] = [dict(zip(vocabulary["labels"], row, strict=True)) for row in plain]
-        elif values.ndim == 2 and values.dtype.kind in "SO":
+        elif "." not in name and values.ndim == 2 and values.dtype.kind in "SO":
             columns[name] = [[text for text in row if text] for row in plain]
         else:
             columns[name] = plain
-    for group, found in members.items():
-        columns[group] = [_dicts(dict(zip(found, row, strict=True))) for row in zip(*found.values(), strict=True)]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return [_nested(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values whose names share what stands before a dot, as one list of dicts."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        group, dot, member = name.partition(".")
+        if dot:
+            found.setdefault(group, {})[member] = value
+        else:
+            found[name] = value
+    dotted = {name.partition(".")[0] for name in values if "." in name}
+    return {name: _dicts(value) if name in dotted else value for name, value in found.items()}
 
 
 def _dicts(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """Lists of equal length as dicts, up to the first empty string."""
     found = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-    return list(itertools.takewhile(lambda one: "" not in one.values(), found))
+    return [_nested(one) for one in itertools.takewhile(lambda one: "" not in one.values(), found)]
 
 
 def _plain(value: Any) -> Any:
@@ -79,6 +85,7 @@ class Task:
     Attributes:
         name: As users write it.
         columns: What it needs of the rows, with guesses.
+        lessons: A table to the rows that the network is trained on, where those are others than it answers.
         vocabulary: (tables of all parts, recipe) to what the targets of train teach, checking those of the others.
         targets: (table, vocabulary, token store) to what the loss compares with: `(rows of the store, …)`, or aligned
             with its tokens; refuses unknown labels.
@@ -136,6 +143,7 @@ class Task:
     served_as: Literal["classify", "regress"] | None = None
     rows: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], list[dict[str, Any]]] = rows
     prepare: Callable[[Table], Table] = lambda table: table
+    lessons: Callable[[Table], Table] = lambda table: table
     weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
     calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
     network: Callable[[Any, int], keras.Model] = whole

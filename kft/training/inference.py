@@ -161,9 +161,10 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 def _equally_wide(arrays: list[np.ndarray]) -> list[np.ndarray]:
     if arrays[0].ndim < 2 or len({array.shape[1:] for array in arrays}) == 1:
         return arrays
-    width = max(array.shape[1] for array in arrays)
+    widest = np.max([array.shape[1:] for array in arrays], axis=0)
     fill: Any = b"" if arrays[0].dtype.kind in "SO" else 0
-    return [np.pad(array, [(0, 0), (0, width - array.shape[1])], constant_values=fill) for array in arrays]
+    missing = [[(0, 0), *((0, wide - has) for wide, has in zip(widest, a.shape[1:], strict=True))] for a in arrays]
+    return [np.pad(a, pads, constant_values=fill) for a, pads in zip(arrays, missing, strict=True)]
 
 
 def _padded(found: np.ndarray, length: int) -> np.ndarray:

@@ -1,0 +1,167 @@
+"""Event extraction: what happens in a text, by the words that say so, and who and what takes part.
+
+One model tags twice: the triggers of events in a text, and the arguments of each in the text with its trigger marked.
+
+References:
+    Doddington et al., 2004, "The automatic content extraction (ACE) program", LREC
+    Wadden et al., 2019, sec. 3 (how triggers and arguments are scored), https://arxiv.org/abs/1909.03546
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kft.data import checks
+from kft.data.columns import Column
+from kft.data.nested import SPANS
+from kft.data.table import ROW, Table
+from kft.errors import DataError, did_you_mean
+from kft.evaluation import metrics, shown
+from kft.recipe import Recipe
+from kft.tasks import tag, task
+from kft.tasks.classify import TEXT_GUESSES
+from kft.tasks.task import Task, Vocabulary
+from kft.text import events, responses
+from kft.text import tagging as graph
+
+
+def prepare(table: Table) -> Table:
+    """Checks that triggers and arguments lie within their text."""
+    if "events" in table.names():
+        checks.check_events(table)
+    return table
+
+
+def lessons(table: Table) -> Table:
+    """Each text with its triggers as spans, and for each event the text that marks it with its arguments."""
+    texts, spans, rows = [], [], []
+    for text, found, row in zip(table.texts("text"), table.texts("events"), table.texts(ROW), strict=True):
+        texts.append(text)
+        spans.append([_span(event, "trigger", event["type"]) for event in found])
+        for event in found:
+            trigger = event["start"], event["end"], event["type"]
+            texts.append(events.marked(text, *trigger))
+            moved = [(one, events.moved((one["start"], one["end"]), *trigger)) for one in event["arguments"]]
+            spans.append([{**_span(one, "role", one["label"]), "start": s, "end": e} for one, (s, e) in moved])
+        rows += [row] * (len(found) + 1)
+    columns = {"text": pa.array(texts, pa.large_string()), "spans": pa.array(spans, SPANS), ROW: pa.array(rows)}
+    return replace(table, rows=pa.table(columns))
+
+
+def _span(part: Mapping[str, Any], sort: str, label: str) -> dict[str, Any]:
+    return {"start": part["start"], "end": part["end"], "label": f"{sort}:{label}"}
+
+
+def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+    """What `tag` learns of triggers and arguments; refuses types and roles that training never saw."""
+    train = parts["train"]
+    if not any(train.texts("events")):
+        raise DataError(f"{train.source}: no row has an event; expected some to learn from.")
+    learnt = tag.vocabulary({"train": lessons(train)}, recipe)
+    known = {name[2:] for name in learnt["labels"]}
+    for table in parts.values():
+        for index, found in enumerate(table.texts("events")):
+            for sort, name in _names(found):
+                if f"{sort}:{name}" not in known:
+                    names = sorted(one.partition(":")[2] for one in known if one.startswith(sort))
+                    raise DataError(
+                        f"{table.where(index)}: the {'type' if sort == 'trigger' else sort} {name!r} is unknown in the "
+                        f"training data.{did_you_mean(name, names)} Expected one of: {', '.join(names)}."
+                    )
+    return learnt
+
+
+def _names(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    roles = [("role", one["label"]) for event in found for one in event["arguments"]]
+    return [*(("trigger", event["type"]) for event in found), *roles]
+
+
+def respond(model: Any, vocabulary: Vocabulary) -> Callable[[Sequence[Any]], dict[str, Any]]:
+    """A function from texts to their events: the model tags the texts, and then those that mark the triggers."""
+    settings = {"labels": vocabulary["labels"], "missing": vocabulary["missing"]}
+    return responses.responder(partial(events.answer, **settings), model)
+
+
+def by_losses(found: Mapping[str, float]) -> dict[str, float]:
+    """The mean loss of a word, in texts and in those that mark a trigger."""
+    return {"loss": found["loss"]}
+
+
+def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Precision, recall and F1 of triggers with their type, and of arguments with their role and the event's type."""
+    truth, answered = _gold(table), _answered(found, table, vocabulary)
+    scores: dict[str, Any] = {}
+    for name, members in (("trigger", _triggers), ("argument", _arguments)):
+        pair = ({(row, *one) for row, e in enumerate(rows) for one in members(e)} for rows in (truth, answered))
+        scores |= metrics.of_sets(name, *pair)
+    return {**scores, "num_rows": len(table)}
+
+
+def _gold(table: Table) -> list[list[dict[str, Any]]]:
+    """The true events in the form of answers."""
+    return [
+        [{**event, "arguments": [{**one, "role": one["label"]} for one in event["arguments"]]} for event in row]
+        for row in table.texts("events")
+    ]
+
+
+def _answered(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> list[list[dict[str, Any]]]:
+    return [row["events"] for row in task.rows(found, table, vocabulary)]
+
+
+def _triggers(found: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(event["type"], event["start"], event["end"]) for event in found]
+
+
+def _arguments(found: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(event["type"], one["role"], one["start"], one["end"]) for event in found for one in event["arguments"]]
+
+
+def metric_names(vocabulary: Vocabulary) -> list[str]:
+    """None in training, when nothing is extracted but the loss."""
+    return []
+
+
+def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+    """The rows with most triggers and arguments missed or made up."""
+    truth, answered = (
+        [
+            {
+                f"{' '.join(names)}: {text[start:end]} ({start})"
+                for *names, start, end in [*_triggers(row), *_arguments(row)]
+            }
+            for text, row in zip(table.texts("text"), rows, strict=True)
+        ]
+        for rows in (_gold(table), _answered(found, table, vocabulary))
+    )
+    return shown.sets(truth, answered, table)
+
+
+EXTRACT = Task(
+    name="extract",
+    columns=(
+        Column("text", "text", guesses=TEXT_GUESSES),
+        Column("events", "events", guesses=("events",)),
+    ),
+    prepare=prepare,
+    lessons=lessons,
+    vocabulary=vocabulary,
+    targets=tag.targets,
+    features=graph.encode,
+    head=tag.head,
+    loss=tag.loss,
+    weights=tag.weights,
+    answers=None,
+    respond=respond,
+    score=score,
+    metrics=metric_names,
+    shown=worst,
+    best_by=("loss",),
+    by_losses=by_losses,
+)
