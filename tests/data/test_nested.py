@@ -117,7 +117,7 @@ def test_every_form_of_a_cell_is_understood(kind, cell, expected):
         ("spans", [{"start": 0.5, "end": 5, "label": "X"}], "span 1 goes from 0.5 to 5"),
         ("spans", [{"end": 5, "label": "X"}], "span 1 goes from None to 5"),
         ("spans", [{"start": "0", "end": "5", "label": "X"}], "span 1 goes from '0' to '5'"),
-        ("spans", [{"start": 0, "end": 5}], "span 1, from 0 to 5, has no label (looked for label, type, tag, entity, role)"),
+        ("spans", [{"start": 0, "end": 5}], "has no label (looked for label, type, tag, entity, role)"),
         ("spans", [{"start": 0, "end": 5, "label": ""}], "span 1, from 0 to 5, has no label"),
         ("answers", None, "the answer is missing; fill it in, or write [] where the question has no answer"),
         ("answers", "", "the answer is missing"),
