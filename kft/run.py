@@ -209,7 +209,7 @@ class Run:
         """
         from kft.training import devices, inference
 
-        names = [name for name in self.manifest["texts"] if name in table.names()]
+        names = [n for n in dict.fromkeys([*self.manifest["texts"], *self.task.derived]) if n in table.names()]
         columns = [table.rows[name] for name in names]
         if self.task.answers is None:
             read = [table.rows[name] for name in self.text_columns]

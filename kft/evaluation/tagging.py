@@ -25,17 +25,6 @@ def _seqeval(tags: Sequence[str]) -> list[str]:
     return [{"L-": "E-", "U-": "S-"}.get(tag[:2], tag[:2]) + tag[2:] for tag in tags]
 
 
-def bioes(tags: Sequence[str]) -> list[str]:
-    """BIO tags as BIOES.
-
-    >>> bioes(["B-PER", "I-PER", "O", "B-LOC"])
-    ['B-PER', 'E-PER', 'O', 'S-LOC']
-    """
-    goes_on = [following.startswith("I-") for following in [*tags[1:], OUTSIDE]]
-    last = {"B-": "S-", "I-": "E-"}
-    return [tag if more else last.get(tag[:2], tag[:2]) + tag[2:] for tag, more in zip(tags, goes_on, strict=True)]
-
-
 def of_spans(spans: Sequence[Span], length: int) -> list[str]:
     """A BIO tag for each of `length` characters.
 
@@ -48,16 +37,14 @@ def of_spans(spans: Sequence[Span], length: int) -> list[str]:
     return tags
 
 
-def at_words(spans: Sequence[Span], places: Sequence[tuple[int, int]], missing: str, *, is_plain: bool) -> list[str]:
-    """The tags of given words by spans of characters: that of the first span that reaches into the word.
+def at_words(spans: Sequence[Span], places: Sequence[tuple[int, int]]) -> list[str]:
+    """The BIO tags of words by entities in characters: a word's is that of the first one that reaches into it.
 
     Args:
-        spans: Start, end and type or tag, in order.
+        spans: Start, end and type, in order.
         places: Start and end of each word, in order.
-        missing: The tag of words that no span reaches into.
-        is_plain: Whether spans have tags; else they are entities, and the tags BIO.
 
-    >>> at_words([(0, 8, "LOC")], [(0, 3), (4, 8), (9, 11)], "O", is_plain=False)
+    >>> at_words([(0, 8, "LOC")], [(0, 3), (4, 8), (9, 11)])
     ['B-LOC', 'I-LOC', 'O']
     """
     tags: list[str] = []
@@ -66,11 +53,10 @@ def at_words(spans: Sequence[Span], places: Sequence[tuple[int, int]], missing: 
         while number < len(spans) and spans[number][1] <= start:
             number += 1
         if number == len(spans) or spans[number][0] >= end:
-            tags.append(missing)
+            tags.append(OUTSIDE)
             before = -1
             continue
-        kind = spans[number][2]
-        tags.append(kind if is_plain else ("I-" if number == before else "B-") + kind)
+        tags.append(("I-" if number == before else "B-") + spans[number][2])
         before = number
     return tags
 

@@ -22,7 +22,7 @@ from kft.errors import PresetError
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks import classify, tag, task
+from kft.tasks import classify, tag
 from kft.tasks.task import Task, Vocabulary
 from kft.text import decode
 from kft.text import tagging as graph
@@ -93,11 +93,6 @@ def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], tex
     return {**decode.classes(first[:, num_slots:], vocabulary["labels"]), **found}
 
 
-def rows(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> list[dict[str, Any]]:
-    """The answers to each text, with a tag for each given word."""
-    return tag.at_given_words(task.rows(found, table, vocabulary), found, table, vocabulary["slots"])
-
-
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """The metrics of `tag`, and of the intents `intent_accuracy`; `exact_match` is the share of rows wholly right."""
     slots = tag.score(found, table, vocabulary["slots"])
@@ -122,7 +117,8 @@ JOINT = Task(
     name="joint",
     columns=(*tag.TAG.columns, Column("label", "label", guesses=("intent", *classify.LABEL_GUESSES))),
     prepare=tag.prepare,
-    rows=rows,
+    derived=tag.TAG.derived,
+    reads=tag.TAG.reads,
     vocabulary=vocabulary,
     targets=targets,
     features=tag.TAG.features,

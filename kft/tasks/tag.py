@@ -1,8 +1,7 @@
 """Tagging: a tag for each word (parts of speech), or entities with their place in the text (names, slots).
 
-Rows have words with their tags, or a text with spans of characters. The network reads texts in either case, and words
-are found in them, so that a model answers raw text just as it was trained. What was tagged by the words of the rows is
-scored by them.
+Rows have words with their tags, or a text with spans of characters. The network reads texts in either case. A given
+word is read off its first token, however many parts it has, and so it is scored; in raw text words are found.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from kft.evaluation.tagging import Span
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks import task
 from kft.tasks.classify import TEXT_GUESSES
 from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
 from kft.text import tagging as graph
@@ -100,8 +98,7 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
     """The class of the word that is read off each token, -1 for tokens of which none is."""
     ids = {name: i for i, name in enumerate(vocabulary["labels"])}
     classes, counts = [], []
-    found = _words(table)
-    for tags in _word_tags(table, found, vocabulary):
+    for tags in _word_tags(table, vocabulary):
         classes += [ids[tag] for tag in tags]
         counts.append(len(tags))
     begins = np.concatenate([[0], np.cumsum(counts)])[:-1]
@@ -112,7 +109,20 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
     return Aligned(np.array([*classes, -1], np.int32)[np.where(word >= 0, begins[text] + word, -1)], group)
 
 
-def _words(table: Table) -> Iterator[list[tuple[int, int]]]:
+def _word_tags(table: Table, vocabulary: Vocabulary) -> Iterator[list[str]]:
+    """The true class of each word, text by text: of the given words, else of those that the graph finds."""
+    if "spans" in table.names():
+        for spans, places in zip(_gold(table), _found_words(table), strict=True):
+            yield tagging.at_words(spans, places)
+    elif vocabulary["scheme"] == "plain":
+        yield from table.texts("tags")
+    else:
+        for tags in table.texts("tags"):
+            spans = [(first, last + 1, kind) for kind, first, last in tagging.entities(tags)]
+            yield tagging.of_spans(spans, len(tags))
+
+
+def _found_words(table: Table) -> Iterator[list[tuple[int, int]]]:
     """Start and end of the words that the graph finds in each text."""
     for (texts,) in store.sliced([table.rows["text"]], len(table)):
         found = words.find_in_strings(texts)
@@ -120,24 +130,10 @@ def _words(table: Table) -> Iterator[list[tuple[int, int]]]:
             yield list(zip(starts, ends, strict=True))
 
 
-def _word_tags(table: Table, found: Iterator[list[tuple[int, int]]], vocabulary: Vocabulary) -> Iterator[list[str]]:
-    """The true class of each word that the graph finds, text by text."""
-    is_plain, missing = vocabulary["scheme"] == "plain", vocabulary["labels"][vocabulary["missing"]]
-    for spans, places in zip(_gold(table, vocabulary), found, strict=True):
-        yield tagging.at_words(spans, places, missing, is_plain=is_plain)
-
-
-def _gold(table: Table, vocabulary: Vocabulary) -> Iterator[list[Span]]:
-    """Where the true entities of each text are, with their type; for plain tags each word."""
-    if "spans" in table.names():
-        for row in table.texts("spans"):
-            yield [(span["start"], span["end"], span["label"]) for span in row]
-        return
-    for places, tags in zip(_places(table), table.texts("tags"), strict=True):
-        if vocabulary["scheme"] == "plain":
-            yield [(start, end, name) for (start, end), name in zip(places, tags, strict=True)]
-        else:
-            yield [(places[first][0], places[last][1], kind) for kind, first, last in tagging.entities(tags)]
+def _gold(table: Table) -> Iterator[list[Span]]:
+    """Where the true entities of each text are, with their type."""
+    for row in table.texts("spans"):
+        yield [(span["start"], span["end"], span["label"]) for span in row]
 
 
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
@@ -174,41 +170,7 @@ def weights(aligned: Aligned, vocabulary: Vocabulary, tokens: Store) -> np.ndarr
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`words` with their places, their `tags`, and `entities` unless the tags are plain."""
     labels, scheme, missing = (vocabulary[name] for name in ("labels", "scheme", "missing"))
-    return graph.answers(outputs, labels, scheme, missing, extras, texts[0])
-
-
-def rows(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> list[dict[str, Any]]:
-    """The answers to each text; where words were given, with these words and a tag for each."""
-    return at_given_words(task.rows(found, table, vocabulary), found, table, vocabulary)
-
-
-def at_given_words(
-    plain: list[dict[str, Any]], found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary
-) -> list[dict[str, Any]]:
-    """Rows of answers, with the given words and a tag for each where there are such words."""
-    if "words" not in table.names():
-        return plain
-    given = zip(plain, table.texts("words"), _places(table), _predicted(found, vocabulary), strict=True)
-    return [
-        {
-            **answer,
-            "words": [{"text": w, "start": s, "end": e} for w, (s, e) in zip(row, places, strict=True)],
-            "tags": _at_words(spans, places, vocabulary),
-        }
-        for answer, row, places, spans in given
-    ]
-
-
-def _places(table: Table) -> Iterator[list[tuple[int, int]]]:
-    """Where the given words of each row are in its text."""
-    for row, starts in zip(table.texts("words"), table.texts("starts"), strict=True):
-        yield [(start, start + len(word)) for word, start in zip(row, starts, strict=True)]
-
-
-def _at_words(spans: list[Span], places: list[tuple[int, int]], vocabulary: Vocabulary) -> list[str]:
-    is_plain, missing = vocabulary["scheme"] == "plain", vocabulary["labels"][vocabulary["missing"]]
-    tags = tagging.at_words(spans, places, missing, is_plain=is_plain)
-    return tagging.bioes(tags) if vocabulary["scheme"] == "bioes" else tags
+    return graph.answers(outputs, labels, scheme, missing, extras, texts)
 
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -220,23 +182,19 @@ def compared(
     found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary
 ) -> tuple[list[list[str]], list[list[str]]]:
     """True and answered tags, one for each word of the rows, or for each character where rows have spans."""
+    if "spans" not in table.names():
+        answered = [[tag.decode() for tag in row if tag] for row in found["tags"]]
+        return table.texts("tags"), answered
     truth, answered = [], []
-    predicted = _predicted(found, vocabulary)
-    if "spans" in table.names():
-        for text, gold, spans in zip(table.texts("text"), _gold(table, vocabulary), predicted, strict=True):
-            truth.append(tagging.of_spans(gold, len(text)))
-            answered.append(tagging.of_spans(spans, len(text)))
-        return truth, answered
-    for places, tags, spans in zip(_places(table), table.texts("tags"), predicted, strict=True):
-        truth.append(tags)
-        answered.append(_at_words(spans, places, vocabulary))
+    for text, gold, spans in zip(table.texts("text"), _gold(table), _predicted(found), strict=True):
+        truth.append(tagging.of_spans(gold, len(text)))
+        answered.append(tagging.of_spans(spans, len(text)))
     return truth, answered
 
 
-def _predicted(found: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> Iterator[list[Span]]:
-    """The answered entities of each text, or for plain tags each word, as spans of characters."""
-    is_plain = vocabulary["scheme"] == "plain"
-    names = ("words.start", "words.end", "tags") if is_plain else ("entities.start", "entities.end", "entities.type")
+def _predicted(found: Mapping[str, np.ndarray]) -> Iterator[list[Span]]:
+    """The answered entities of each text."""
+    names = ("entities.start", "entities.end", "entities.type")
     for starts, ends, kinds in zip(*(found[name] for name in names), strict=True):
         filled = [(int(start), int(end), kind.decode()) for start, end, kind in zip(starts, ends, kinds, strict=True)]
         yield [span for span in filled if span[2]]
@@ -264,7 +222,8 @@ TAG = Task(
         ),
     ),
     prepare=prepare,
-    rows=rows,
+    derived=("marks",),
+    reads=("text",),
     vocabulary=vocabulary,
     targets=targets,
     features=graph.encode,

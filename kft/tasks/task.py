@@ -109,6 +109,7 @@ class Task:
             them, such as thresholds; None where nothing is.
         network: (task model, number of text columns) to the model that trains and is evaluated, from features to raw
             outputs; it shares the task model's layers.
+        derived: Text columns that `prepare` may add, whose strings `features` and `answers` get after the others.
         reads: The text columns that predict and the export read, where it is trained on others besides; None for all.
         finish: (task model, outputs for the training rows, their targets) sets what is computed and not trained, such
             as a linear head, before the model is validated and saved; None where there is nothing.
@@ -147,6 +148,7 @@ class Task:
     weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
     calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
     network: Callable[[Any, int], keras.Model] = whole
+    derived: Sequence[str] = ()
     reads: Sequence[str] | None = None
     finish: Callable[[Any, np.ndarray, Any], None] | None = None
     endings: Mapping[str, str] = field(default_factory=dict)
@@ -170,8 +172,8 @@ class Task:
 
     @property
     def read_columns(self) -> list[str]:
-        """Those whose tokens are trained on: the text columns, and the texts to be written."""
-        return [column.name for column in self.columns if column.kind in ("text", "response")]
+        """Those that `features` gets: the text columns, the texts to be written, and what `prepare` adds."""
+        return [*(column.name for column in self.columns if column.kind in ("text", "response")), *self.derived]
 
 
 KNOBS = {

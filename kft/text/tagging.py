@@ -24,13 +24,17 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
 
     Neighbouring windows share a quarter of a window's tokens.
 
+    Args:
+        preprocessor: A KerasHub preprocessor of a text task.
+        texts: `(batch,)` strings, and where the words are given their marks, as `words.marked` reads them.
+
     Returns:
         The backbone's inputs, each `(windows, tokens)`; `text` `(windows,)`; `word`, the number in its text of the
         first word that is read off the token, -1 where none is, and `num_words`, how many are, `(windows, tokens)`
         int32.
     """
     strings = characters.valid(texts[0])
-    found = words.find(strings)
+    found = _words(strings, texts[1:])
     tokens = offsets.tokenize(preprocessor.tokenizer, strings)
     length = preprocessor.sequence_length
     cut = windows.cut(layout.of(preprocessor), tokens.ids, length, stride=length // 4)
@@ -41,6 +45,11 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
     token = tf.where(is_read, token, tf.size(num_words) - 1)  # the last stands for no token
     features = {**cut.features, "word": tf.gather(first_word, token), "num_words": tf.gather(num_words, token)}
     return {**trimmed(features), TEXT: cut.rows}
+
+
+def _words(strings: tf.Tensor, marks: Sequence[tf.Tensor]) -> Words:
+    """The words that are given, else those that are found."""
+    return words.marked(strings, tf.convert_to_tensor(marks[0])) if marks else words.find(strings)
 
 
 def _words_of_tokens(found: Words, tokens: offsets.Tokens) -> tuple[tf.Tensor, tf.Tensor]:
@@ -143,7 +152,12 @@ def viterbi(logits: tf.Tensor, lengths: tf.Tensor, allowed: tf.Tensor, allowed_f
 
 
 def answers(
-    logits: tf.Tensor, classes: Sequence[str], scheme: str, missing: int, extras: Mapping[str, Any], text: Any
+    logits: tf.Tensor,
+    classes: Sequence[str],
+    scheme: str,
+    missing: int,
+    extras: Mapping[str, Any],
+    texts: Sequence[Any],
 ) -> dict[str, tf.Tensor]:
     """The words of each text, their tags, and the entities they make.
 
@@ -153,15 +167,15 @@ def answers(
         scheme: `"bio"`, `"bioes"` or `"plain"`: how the tags are written.
         missing: The class of words that no token stands for.
         extras: What `encode` gives beside the backbone's inputs.
-        text: `(batch,)` strings.
+        texts: `(batch,)` strings, and where the words are given their marks.
 
     Returns:
         `tags` and `words.text` `(batch, words)` strings, filled up with empty ones, `words.start` and `.end` `(batch,
         words)` int32 in characters, and for entities `entities.type` and `.text` `(batch, entities)` strings, `.start`
         and `.end` int32, and `.score` float32, the mean probability of its words' classes.
     """
-    strings = characters.valid(tf.convert_to_tensor(text))
-    found = words.find(strings)
+    strings = characters.valid(tf.convert_to_tensor(texts[0]))
+    found = _words(strings, texts[1:])
     by_word = word_logits(logits, extras, found, missing)
     num_words = flat.lengths(found.starts)
     width = tf.maximum(tf.reduce_max(tf.concat([num_words, [0]], axis=0)), 1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_text
 
-from kft.text import characters
+from kft.text import characters, flat
 
 # Scripts written without spaces, of which one character is about one word; the rest of the class are the length and
 # voice marks of kana, which Unicode counts to no script.
@@ -70,6 +70,20 @@ def find(texts: tf.Tensor) -> Words:
     with_nul = tf.strings.join(["\0", tf.strings.substr(words.flat_values, 1, -1)])
     words = words.with_flat_values(tf.where(first_bytes == 0, with_nul, words.flat_values))
     return Words(words, *characters.from_bytes(texts, starts, ends))
+
+
+def marked(texts: tf.Tensor, marks: tf.Tensor) -> Words:
+    """The words that are marked in each text. Graph code.
+
+    Args:
+        texts: `(batch,)` strings of valid UTF-8.
+        marks: For each as many ASCII characters as it has: `B` where a word begins, `I` where it goes on.
+    """
+    _, starts, ends = tensorflow_text.regex_split_with_offsets(marks, "BI*|[^B]", "BI*")
+    starts, ends = (tf.cast(places, tf.int32) for places in (starts, ends))
+    first, last = starts.flat_values, ends.flat_values
+    each = tf.strings.substr(tf.gather(texts, flat.rows(starts)), first, last - first, unit="UTF8_CHAR")
+    return Words(starts.with_flat_values(each), starts, ends)
 
 
 @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])

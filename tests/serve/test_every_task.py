@@ -23,7 +23,6 @@ def texts_and(*columns, **knobs):
         "events": [EVENT],
         "tags": ["O", "B-thing", "O", "O"],
         "words": ["the", "parcel", "was", "lost"],
-        "text_pair": "my parcel is late",
         "response": "the courier",
     }
     texts = {"text": "the parcel was lost", "context": "the parcel was lost", "prompt": "what is late"}
@@ -40,7 +39,7 @@ CASES = {
     "answer": texts_and("question", "context", "answers"),
     "choose": ([{**row, "label": n % 2} for n, row in enumerate(texts_and("text", "choices")[0])], {}),
     "classify": texts_and("text", "label"),
-    "embed": texts_and("text", "text_pair"),
+    "embed": ([{**row, "text_pair": f"{row['text']} today"} for row in texts_and("text")[0]], {}),
     "extract": texts_and("text", "events"),
     "fewshot": texts_and("text", "label"),
     "generate": texts_and("prompt", "response", max_new_tokens=6),

@@ -8,13 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kft
-from kft.data import formats
+from kft.data import formats, store
 from kft.data.store import Aligned
 from kft.errors import DataError
 from kft.evaluation import tagging
+from kft.models import heads, presets
+from kft.run import Run
 from kft.tasks import tag
 from kft.tasks.tag import TAG, WordCrossentropy
 from kft.text import tagging as graph
+from kft.text.tokens import Encoder
 
 CLASSES = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 
@@ -112,14 +115,23 @@ def prepared(rows):
 def test_ideographs_touch_when_words_become_a_text():
     table = prepared([{"words": ["我", "爱", "New", "York", "市"]}])
     assert table.texts("text") == ["我爱 New York 市"]
-    assert table.texts("starts") == [[0, 1, 3, 7, 12]]
+    assert table.texts("marks") == ["BB BII BIII B"]
 
 
-def test_word_tags_follow_the_parts_of_a_word():
-    words = [{"words": ["U.S.", "tea"], "tags": ["B-LOC", "O"]}]
-    table, vocabulary = prepared(words), {"labels": CLASSES, "scheme": "bio", "missing": 0}
-    (tags,) = tag._word_tags(table, tag._words(table), vocabulary)
-    assert tags == ["B-LOC", "I-LOC", "I-LOC", "I-LOC", "O"]
+def test_a_given_word_is_learnt_at_its_first_token_only(tiny_preset):
+    words = ["lamp's", "was", "a.b.c"]
+    table = prepared([{"words": words, "tags": ["I-LOC", "O", "B-PER"]}])
+    vocabulary = {"labels": CLASSES, "scheme": "bio", "missing": 0}
+    model = heads.token_model(presets.find(tiny_preset), 2, max_length=32, dtype="float32", seed=0)
+    encoder = Encoder(model.preprocessor, 2, TAG.features)
+    tokens = store.in_memory(encoder([table.texts("text"), table.texts("marks")]), encoder)
+    ids = [model.preprocessor.tokenizer.id_to_token(number) for number in tokens.ids["token_ids"]]
+    learnt = zip(ids, tag.targets(table, vocabulary, tokens).values, strict=True)
+    assert [(token, CLASSES[number]) for token, number in learnt if number >= 0] == [
+        ("lamp", "B-LOC"),
+        ("was", "O"),
+        ("a", "B-PER"),
+    ]
 
 
 def test_loss_is_the_mean_over_words_whatever_the_batch():
@@ -171,7 +183,6 @@ def test_bioes_tags_are_written_and_read():
     is_word = tf.sequence_mask([5], 6)
     written = [name.decode() for name in graph._written(ids, is_word, CLASSES, "bioes").numpy()[0][:5]]
     assert written == ["B-LOC", "E-LOC", "O", "S-PER", "S-LOC"]
-    assert tagging.bioes(["B-LOC", "I-LOC", "O", "B-PER", "B-LOC"]) == written
     assert tagging.entities(written) == [("LOC", 0, 1), ("PER", 3, 3), ("LOC", 4, 4)]
 
 
@@ -185,23 +196,14 @@ def test_scores_are_those_of_whole_entities():
     assert set(tagging.metric_names(CLASSES, is_plain=False)) == {k for k, v in found.items() if isinstance(v, float)}
 
 
-def test_given_words_get_one_tag_each():
-    found = {
-        "tags": np.array([[b"B-LOC", b"I-LOC", b"I-LOC", b"I-LOC", b"O"]]),
-        "words.text": np.array([[b"U", b".", b"S", b".", b"tea"]]),
-        "words.start": np.array([[0, 1, 2, 3, 5]]),
-        "words.end": np.array([[1, 2, 3, 4, 8]]),
-        "entities.type": np.array([[b"LOC"]]),
-        "entities.text": np.array([[b"U.S."]]),
-        "entities.start": np.array([[0]]),
-        "entities.end": np.array([[4]]),
-        "entities.score": np.array([[0.5]]),
-    }
-    table = prepared([{"words": ["U.S.", "tea"], "tags": ["B-LOC", "O"]}])
-    for scheme, expected in (("bio", ["B-LOC", "O"]), ("bioes", ["S-LOC", "O"])):
-        vocabulary = {"labels": CLASSES, "scheme": scheme, "missing": 0}
-        (answer,) = tag.rows(found, table, vocabulary)
-        assert answer["tags"] == expected
-        assert [word["text"] for word in answer["words"]] == ["U.S.", "tea"]
-        assert answer["entities"][0]["text"] == "U.S."
-        assert tag.score(found, table, vocabulary)["entity_f1"] == 1
+def test_given_words_get_one_tag_each_and_are_scored_by_it(run):
+    words = ["the", "lamp's", "U.S.", "New York", "today"]
+    table = prepared([{"words": words, "tags": ["O", "S-product", "O", "O", "O"]}])
+    for scheme, prefix in (("bio", "B"), ("bioes", "S")):
+        given = {**run.vocabulary, "scheme": scheme}
+        found = Run(run.path, run.task, given, run.manifest).answers(table)
+        (answer,) = TAG.rows(found, table, given)
+        assert [word["text"] for word in answer["words"]] == words
+        assert answer["tags"] == ["O", f"{prefix}-product", "O", "O", "O"]
+        assert answer["entities"][0]["text"] == "lamp's"
+        assert tag.score(found, table, given)["entity_f1"] == 1

@@ -6,6 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kft.data import joined
 from kft.text import words
 
 in_graph = tf.function(words.find, input_signature=[tf.TensorSpec([None], tf.string)])
@@ -103,3 +104,14 @@ def test_bytes_that_are_no_text_count_as_python_has_them(find):
 @ways
 def test_no_texts(find):
     assert found(find) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=1, max_size=5), max_size=4))
+def test_marked_words_are_those_that_were_joined(rows):
+    joined_rows = [joined._joined(row) for row in rows]
+    strings, marks = ([row[i] for row in joined_rows] for i in range(2))
+    found = words.marked(tf.constant(strings, tf.string), tf.constant(marks, tf.string))
+    assert [[word.decode() for word in row] for row in found.texts.to_list()] == rows
+    for text, starts, ends, row in zip(strings, found.starts.to_list(), found.ends.to_list(), rows, strict=True):
+        assert [text[start:end] for start, end in zip(starts, ends, strict=True)] == row
