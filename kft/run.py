@@ -127,11 +127,12 @@ class Run:
             DataError: A row without its text, or a missing column.
         """
         from kft import dataset
+        from kft.tasks import task
 
         if isinstance(rows, list | tuple) and not rows:
             return []
         table = dataset.unlabelled(rows, self.task, self.manifest["columns"], self.text_columns)
-        return self.task.rows(self.answers(table, batch_size=batch_size), table, self.vocabulary)
+        return task.rows(self.answers(table, batch_size=batch_size), self.vocabulary)
 
     def evaluate(self, data: Any, *, data_dir: str | Path | None = None, batch_size: int = 64) -> dict[str, Any]:
         """Metrics of its answers to labelled rows, over the whole set.

@@ -95,7 +95,7 @@ def by_losses(found: Mapping[str, float]) -> dict[str, float]:
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """Precision, recall and F1 of triggers with their type, and of arguments with their role and the event's type."""
-    truth, answered = _gold(table), _answered(found, table, vocabulary)
+    truth, answered = _gold(table), _answered(found, vocabulary)
     scores: dict[str, Any] = {}
     for name, members in (("trigger", _triggers), ("argument", _arguments)):
         pair = ({(row, *one) for row, e in enumerate(rows) for one in members(e)} for rows in (truth, answered))
@@ -111,8 +111,8 @@ def _gold(table: Table) -> list[list[dict[str, Any]]]:
     ]
 
 
-def _answered(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> list[list[dict[str, Any]]]:
-    return [row["events"] for row in task.rows(found, table, vocabulary)]
+def _answered(found: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[list[dict[str, Any]]]:
+    return [row["events"] for row in task.rows(found, vocabulary)]
 
 
 def _triggers(found: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
@@ -138,7 +138,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
             }
             for text, row in zip(table.texts("text"), rows, strict=True)
         ]
-        for rows in (_gold(table), _answered(found, table, vocabulary))
+        for rows in (_gold(table), _answered(found, vocabulary))
     )
     return shown.sets(truth, answered, table)
 

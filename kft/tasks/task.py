@@ -26,18 +26,18 @@ def whole(model: Any, num_texts: int) -> keras.Model:
     return keras.Model(model.input, model.output)
 
 
-def rows(answers: Mapping[str, np.ndarray], table: Table | None, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+def rows(answers: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """Answers as one dict of plain Python values a row.
 
     A number for each class becomes `{label: number}`, another list of numbers a list. Of several strings the empty ones
     are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one list of
     dicts, as long as there are texts in it; those of `events.arguments.role` lists in such dicts.
 
-    >>> rows({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, None, {"labels": ["yes", "no"]})
+    >>> rows({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, {"labels": ["yes", "no"]})
     [{'label': 'no', 'scores': {'yes': 0.25, 'no': 0.75}}]
-    >>> rows({"labels": np.array([[b"no", b""]])}, None, {"labels": ["yes", "no"]})
+    >>> rows({"labels": np.array([[b"no", b""]])}, {"labels": ["yes", "no"]})
     [{'labels': ['no']}]
-    >>> rows({"spans.text": np.array([[b"tea", b""]]), "spans.start": np.array([[4, 0]])}, None, {})
+    >>> rows({"spans.text": np.array([[b"tea", b""]]), "spans.start": np.array([[4, 0]])}, {})
     [{'spans': [{'text': 'tea', 'start': 4}]}]
     """
     columns: dict[str, list[Any]] = {}
@@ -101,7 +101,6 @@ class Task:
         shown: (answers, table, vocabulary) to the figures of the report and its worst rows.
         best_by: The metrics that pick the best weights by default: the first that these rows have.
         served_as: The TF Serving method beside predict that its answers fit, if one does.
-        rows: (answers as NumPy arrays, the table they answer, vocabulary) to one dict of plain values a row.
         prepare: A clean table to the same with the columns that the task goes on with, where users may give others.
         weights: (targets, vocabulary, token store) to the weight of each row of the store, `(rows,)` float32; None for
             equal weights.
@@ -142,7 +141,6 @@ class Task:
     shown: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], tuple[list[Any], list[dict[str, Any]]]]
     best_by: Sequence[str]
     served_as: Literal["classify", "regress"] | None = None
-    rows: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], list[dict[str, Any]]] = rows
     prepare: Callable[[Table], Table] = lambda table: table
     lessons: Callable[[Table], Table] = lambda table: table
     weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import kft
-from kft.tasks import TASKS
+from kft.tasks import TASKS, task
 from serve.client import Client
 
 SPANS = [{"start": 15, "end": 20, "label": "e2"}, {"start": 0, "end": 3, "label": "e1"}]
@@ -69,8 +69,8 @@ def runs(quick, tmp_path_factory):
         rows, knobs = CASES[name]
         preset = str(folder / "pretrain-clm" / "preset") if name == "generate" else quick["preset"]
         knobs = {**quick, "preset": preset, "max_length": 32, "allow_leaks": True, **knobs}
-        task = name.partition("-")[0]
-        found[name] = kft.fit(rows, task=task, validation=0, max_steps=2, out=str(folder / name), **knobs)
+        knobs = {"task": name.partition("-")[0], **knobs}
+        found[name] = kft.fit(rows, validation=0, max_steps=2, out=str(folder / name), **knobs)
     return found
 
 
@@ -111,7 +111,7 @@ def test_the_server_answers_as_predict_does(name, runs, client):
     others = {"question": "what was lost", "choice1": "billing", "choice2": "delivery"}
     questions = [{column: others.get(column, text) for column in signature["inputs"]} for text in asked]
     served = columns_of(client.predict(name, questions), signature["outputs"])
-    found = run.task.rows(served, None, run.vocabulary)
+    found = task.rows(served, run.vocabulary)
     texts = [tuple(question[column] for column in signature["inputs"]) for question in questions]
     expected = run.predict([row if len(row) > 1 else row[0] for row in texts])
     assert len(found) == len(asked)

@@ -75,7 +75,7 @@ def test_what_is_found_in_a_marked_text_is_placed_in_the_text_as_it_is(pieces, k
         return {f"entities.{name}": values for name, values in found.items()}
 
     found = {name: value.numpy() for name, value in events.extract(tagger, tf.constant([text, ""])).items()}
-    full, empty = task.rows(found, None, {})
+    full, empty = task.rows(found, {})
     (event,) = full["events"]
     assert (event["type"], event["start"], event["end"]) == (kind, *place)
     assert [(one["role"], one["start"], one["end"], one["text"]) for one in event["arguments"]] == [
@@ -183,5 +183,5 @@ def test_events_are_learnt_and_an_export_says_the_same(quick, tmp_path):
     exported = tf.saved_model.load(str(run.export(tmp_path / "model")))
     texts = [one["text"] for one in STORIES[:12]] + [""]
     found = exported.signatures["serving_default"](text=tf.constant(texts))
-    served = task.rows({name: values.numpy() for name, values in found.items()}, None, run.vocabulary)
+    served = task.rows({name: values.numpy() for name, values in found.items()}, run.vocabulary)
     assert without_scores(served) == without_scores(run.predict(texts))

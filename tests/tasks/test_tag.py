@@ -14,7 +14,7 @@ from kft.errors import DataError
 from kft.evaluation import tagging
 from kft.models import heads, presets
 from kft.run import Run
-from kft.tasks import tag
+from kft.tasks import tag, task
 from kft.tasks.tag import TAG, WordCrossentropy
 from kft.text import tagging as graph
 from kft.text.tokens import Encoder
@@ -202,7 +202,7 @@ def test_given_words_get_one_tag_each_and_are_scored_by_it(run):
     for scheme, prefix in (("bio", "B"), ("bioes", "S")):
         given = {**run.vocabulary, "scheme": scheme}
         found = Run(run.path, run.task, given, run.manifest).answers(table)
-        (answer,) = TAG.rows(found, table, given)
+        (answer,) = task.rows(found, given)
         assert [word["text"] for word in answer["words"]] == words
         assert answer["tags"] == ["O", f"{prefix}-product", "O", "O", "O"]
         assert answer["entities"][0]["text"] == "lamp's"
