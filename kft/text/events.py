@@ -56,7 +56,7 @@ def answer(model: Any, texts: Sequence[tf.Tensor], *, labels: Sequence[str], mis
         features = tagging.encode(model.preprocessor, [strings])
         inputs = {name: features.pop(name) for name in model.input}
         logits = tf.where(is_banned, IMPOSSIBLE, tf.cast(responses.outputs(model, inputs), tf.float32))
-        return tagging.answers(logits, plain, "bio", missing, features, strings)
+        return tagging.answers(logits, plain, "bio", missing, features, [strings])
 
     return extract(tag, texts[0])
 
