@@ -253,7 +253,7 @@ def _preset(recipe: Recipe, data: Dataset) -> Preset:
                 f"begin anew with one of: {', '.join(scratch.FAMILIES)}."
             )
         return presets.find(recipe.preset)
-    columns = [data.parts["train"].rows[name] for name in data.text_columns]
+    columns = [data.parts["train"].rows[name] for name in data.text_columns if name not in data.task.derived]
     texts = (text for part in sliced(columns, len(data.parts["train"])) for column in part for text in column)
     max_length = tokenise.SHORTEST if recipe.max_length == "auto" else recipe.max_length
     settings = {**sizes, "max_length": max_length, "seed": recipe.seed}

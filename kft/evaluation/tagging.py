@@ -79,6 +79,8 @@ def scored(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]], *,
     """
     from sklearn import metrics as sk
 
+    if not is_plain:
+        truth, answered = ([_seqeval(row) for row in rows] for rows in (truth, answered))
     flat_truth = [tag for row in truth for tag in row]
     flat_answers = [tag for row in answered for tag in row]
     accuracy = float(sk.accuracy_score(flat_truth, flat_answers)) if flat_truth else 0.0
@@ -89,8 +91,7 @@ def scored(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]], *,
     else:
         from seqeval.metrics import classification_report
 
-        written = [[_seqeval(row) for row in rows] for rows in (truth, answered)]
-        found = classification_report(*written, output_dict=True, zero_division=0)
+        found = classification_report(truth, answered, output_dict=True, zero_division=0)
         micro, macro = found["micro avg"], found["macro avg"]
         summary = {
             **{f"entity_{name}": float(micro[key]) for name, key in MEASURES.items()},

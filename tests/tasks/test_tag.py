@@ -196,6 +196,11 @@ def test_scores_are_those_of_whole_entities():
     assert set(tagging.metric_names(CLASSES, is_plain=False)) == {k for k, v in found.items() if isinstance(v, float)}
 
 
+def test_two_ways_to_write_the_same_tags_score_as_equal():
+    found = tagging.scored([["U-LOC", "B-PER", "L-PER"]], [["S-LOC", "B-PER", "E-PER"]], is_plain=False)
+    assert found["token_accuracy"] == found["entity_f1"] == 1
+
+
 def test_given_words_get_one_tag_each_and_are_scored_by_it(run):
     words = ["the", "lamp's", "U.S.", "New York", "today"]
     table = prepared([{"words": words, "tags": ["O", "S-product", "O", "O", "O"]}])
