@@ -1,6 +1,6 @@
 """A causal language model from nothing against trigrams of the same tokens, by perplexity on held-out text.
 
-    .venv/bin/python benchmarks/trigrams.py TEXT.txt [--epochs 8] [--out DIR]
+    .venv/bin/python benchmarks/trigrams.py TEXT.txt [--epochs 6] [--out DIR]
 
 The last tenth of the paragraphs is held out. kft trains a byte-level BPE tokenizer and a small GPT-2 on the rest; the
 trigrams are those of nltk over the very same tokens, interpolated with bigrams and unigrams by absolute discounting or
@@ -49,7 +49,7 @@ def main() -> None:
     """Prints both perplexities and their ratio."""
     parser = argparse.ArgumentParser()
     parser.add_argument("text", type=Path)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--vocabulary-size", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=None, help="where the run is kept")
     options = parser.parse_args()
@@ -64,7 +64,8 @@ def main() -> None:
         test=[{"text": text} for text in texts[cut:]],
         allow_leaks=True,
         epochs=options.epochs,
-        learning_rate=2e-3,
+        batch_size=8,
+        learning_rate=1e-3,
         num_layers=3,
         hidden_dim=192,
         num_heads=6,
