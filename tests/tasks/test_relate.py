@@ -39,3 +39,4 @@ def test_the_direction_is_learnt(quick, message_rows, tmp_path):
     spans = [{"start": 0, "end": 4, "label": "e1"}, {"start": 5, "end": 8, "label": "e2"}]
     assert run.predict([{"text": "lamp was lost", "spans": spans}])[0]["scores"] == pytest.approx(answer["scores"])
     assert relate.RELATE is run.task
+    assert run.export(tmp_path / "saved_models" / "relations").is_dir()
