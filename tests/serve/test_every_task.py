@@ -112,7 +112,7 @@ def test_the_server_answers_as_predict_does(name, runs, client):
     questions = [{column: others.get(column, text) for column in signature["inputs"]} for text in asked]
     served = columns_of(client.predict(name, questions), signature["outputs"])
     found = task.rows(served, run.vocabulary)
-    texts = [tuple(question[column] for column in signature["inputs"]) for question in questions]
+    texts = [tuple(question[column] for column in run.text_columns) for question in questions]
     expected = run.predict([row if len(row) > 1 else row[0] for row in texts])
     assert len(found) == len(asked)
     for one, other in zip(found, expected, strict=True):
