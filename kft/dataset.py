@@ -191,7 +191,8 @@ def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequ
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
     unread = set(task.text_columns) - set(texts)
     known = {*trained_on, *texts} - unread
-    wanted = [c for c in task.columns if c.is_input and {c.name, c.instead_of} & known]
+    # Marks only say what stands in a text, in whichever way it was marked when the model was trained.
+    wanted = [c for c in task.columns if c.is_input and ({c.name, c.instead_of} & known or c.kind == "marks")]
     return task.prepare(clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted))
 
 

@@ -31,26 +31,35 @@ def cache_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_preset(tmp_path_factory):
-    """The directory of a KerasHub preset: a BERT of two layers that knows the words of these tests."""
+def tiny_bert():
+    """(Directory, further tokens) to a KerasHub preset in it: a BERT of two layers that knows the tests' words."""
     import keras
     import keras_hub
 
-    keras.utils.set_random_seed(0)
-    path = str(tmp_path_factory.mktemp("presets") / "tiny")
-    backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=len(vocabulary()),
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=16,
-        intermediate_dim=32,
-        max_sequence_length=64,
-    )
-    # Keras's initial weights are so small that a model this narrow would first spend an epoch growing them.
-    backbone.set_weights([10 * weight if weight.ndim > 1 else weight for weight in backbone.get_weights()])
-    backbone.save_to_preset(path)
-    keras_hub.models.BertTokenizer(vocabulary=vocabulary(), lowercase=True).save_to_preset(path)
-    return path
+    def save(path, *further):
+        words = [*vocabulary(), *further]
+        keras.utils.set_random_seed(0)
+        backbone = keras_hub.models.BertBackbone(
+            vocabulary_size=len(words),
+            num_layers=2,
+            num_heads=2,
+            hidden_dim=16,
+            intermediate_dim=32,
+            max_sequence_length=64,
+        )
+        # Keras's initial weights are so small that a model this narrow would first spend an epoch growing them.
+        backbone.set_weights([10 * weight if weight.ndim > 1 else weight for weight in backbone.get_weights()])
+        backbone.save_to_preset(str(path))
+        keras_hub.models.BertTokenizer(vocabulary=words, lowercase=True).save_to_preset(str(path))
+        return str(path)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_preset(tiny_bert, tmp_path_factory):
+    """The directory of such a preset."""
+    return tiny_bert(tmp_path_factory.mktemp("presets") / "tiny")
 
 
 @pytest.fixture(scope="session")

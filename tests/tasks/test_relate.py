@@ -1,5 +1,3 @@
-import keras
-import keras_hub
 import pytest
 
 import kft
@@ -26,35 +24,20 @@ def test_a_text_without_its_two_marks_is_refused_by_row(text):
         checked(*rows, {"text": text, "label": "a"})
 
 
-@pytest.fixture(scope="module")
-def signs_preset(tiny_preset, tmp_path_factory):
-    """The tiny BERT with the two signs in its vocabulary, which it would not tell apart."""
-    path = str(tmp_path_factory.mktemp("presets") / "signs")
-    vocabulary = keras_hub.tokenizers.BertTokenizer.from_preset(tiny_preset).get_vocabulary()
-    config = keras_hub.models.Backbone.from_preset(tiny_preset).get_config()
-    keras.utils.set_random_seed(0)
-    names = ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length")
-    backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=len(vocabulary) + 2, **{name: config[name] for name in names}
-    )
-    backbone.set_weights([10 * weight if weight.ndim > 1 else weight for weight in backbone.get_weights()])
-    backbone.save_to_preset(path)
-    keras_hub.models.BertTokenizer(vocabulary=[*vocabulary, "@", "#"], lowercase=True).save_to_preset(path)
-    return path
-
-
 @pytest.mark.slow
-def test_the_direction_is_learnt(quick, signs_preset, message_rows, tmp_path):
+def test_the_direction_is_learnt(quick, tiny_bert, message_rows, tmp_path):
     rows = []
     for number, row in enumerate(message_rows):
         first, second, *rest = row["text"].split()[1:]
         a, b = ("e1", "e2") if number % 2 else ("e2", "e1")
         text = f"<{a}>{first}</{a}> <{b}>{second}</{b}> {' '.join(rest)}"
         rows.append({"text": text, "label": "forward" if number % 2 else "backward"})
-    knobs = {**quick, "preset": signs_preset, "out": str(tmp_path / "run")}
+    knobs = {**quick, "preset": tiny_bert(tmp_path / "preset", "@", "#"), "out": str(tmp_path / "run")}
     run = kft.fit(rows, task="relate", test=0.2, validation=0, epochs=30, **knobs)
     assert run.metrics["test"]["macro_f1"] > 0.9
     (answer,) = run.predict(["<e1>lamp</e1> <e2>was</e2> lost"])
     assert answer["label"] == "forward"
+    spans = [{"start": 0, "end": 4, "label": "e1"}, {"start": 5, "end": 8, "label": "e2"}]
+    assert run.predict([{"text": "lamp was lost", "spans": spans}])[0]["scores"] == pytest.approx(answer["scores"])
     assert relate.RELATE is run.task
     assert run.export(tmp_path / "saved_models" / "relations").is_dir()
