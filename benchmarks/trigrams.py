@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 from pathlib import Path
 
 from nltk import lm
@@ -51,11 +50,10 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--vocabulary-size", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=None, help="where the run is kept")
+    parser.add_argument("--out", default=None, help="where the run is kept; runs/pretrain-<number> by default")
     options = parser.parse_args()
     texts = paragraphs(options.text)
     cut = len(texts) * 9 // 10
-    folder = Path(tempfile.mkdtemp())
     run = kft.fit(
         [{"text": text} for text in texts[:cut]],
         task="pretrain",
@@ -71,7 +69,7 @@ def main() -> None:
         num_heads=6,
         vocabulary_size=options.vocabulary_size,
         max_length=128,
-        out=str(options.out or folder / "run"),
+        out=options.out,
     )
     tokenizer = run.model.preprocessor.tokenizer
 
