@@ -192,7 +192,7 @@ def _curves_caption(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping
     if not judged:
         return f"{len(steps or epochs):,} recorded {'steps' if steps else 'epochs'}."
     best = min(judged, key=lambda line: line["val_loss"])
-    return f"The validation loss was lowest after epoch {best['epoch']} (step {best['step']:,})."
+    return f"The validation loss was lowest after epoch {best['epoch'] + 1} (step {best['step']:,})."
 
 
 def _blue_with_opacity(shares: np.ndarray) -> np.ndarray:

@@ -179,8 +179,8 @@ def _metric_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, st
 
 
 def _epoch_rows(history: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The epochs as cells, the first row being the header."""
-    epochs = [line for line in history if line["kind"] == "epoch"]
+    """The epochs as cells, counted from 1, the first row being the header."""
+    epochs = [{**line, "epoch": line["epoch"] + 1} for line in history if line["kind"] == "epoch"]
     names = [name for name in dict.fromkeys(key for line in epochs for key in line) if name != "kind"]
     return [names, *([_cell(line.get(name)) for name in names] for line in epochs)] if epochs else []
 

@@ -10,10 +10,10 @@ from kft.errors import DataError
 from kft.evaluation import figures
 
 HISTORY = [
-    *({"kind": "step", "step": s, "epoch": 1, "loss": 1 / s, "learning_rate": 1e-4} for s in range(1, 1001)),
+    *({"kind": "step", "step": s, "epoch": 0, "loss": 1 / s, "learning_rate": 1e-4} for s in range(1, 1001)),
     {
         "kind": "epoch",
-        "epoch": 1,
+        "epoch": 0,
         "step": 500,
         "loss": 0.2,
         "val_loss": 0.3,
@@ -22,7 +22,7 @@ HISTORY = [
     },
     {
         "kind": "epoch",
-        "epoch": 2,
+        "epoch": 1,
         "step": 1000,
         "loss": 0.1,
         "val_loss": 0.4,
