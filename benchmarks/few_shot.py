@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/few_shot.py TRAIN.jsonl TEST.jsonl [--rows 16] [--seeds 5] [--labels 8] [--epochs 20]
 
 Each seed draws other rows of each class from TRAIN. Both sides have kft's defaults but for epochs and batch size, and
-are scored on all rows of TEST. With `--labels` only rows of that many classes count, the first ones by name.
+are scored on all rows of TEST. With `--labels` each seed draws that many classes too, and only rows of those count.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     train, test = read(options.train), read(options.test)
-    labels = sorted({row["label"] for row in train})[: options.labels]
-    test = [row for row in test if row["label"] in labels]
+    names = sorted({row["label"] for row in train})
     found: dict[str, list[float]] = {"fewshot": [], "classify": []}
     for seed in range(options.seeds):
         draw = random.Random(seed)
+        labels = sorted(draw.sample(names, options.labels)) if options.labels else names
         few = [row for label in labels for row in draw.sample([r for r in train if r["label"] == label], options.rows)]
         for task, scores in found.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def main() -> None:
                     task=task,
                     preset=options.preset,
                     validation=0,
-                    test=test,
+                    test=[row for row in test if row["label"] in labels],
                     epochs=options.epochs,
                     batch_size=16,
                     seed=seed,
@@ -60,9 +60,7 @@ def main() -> None:
                 scores.append(run.metrics["test"]["accuracy"])
             print(f"seed {seed}: {task} {scores[-1]:.4f}", flush=True)
     means = {task: statistics.mean(scores) for task, scores in found.items()}
-    print(
-        f"{options.rows} rows of each of {len(labels)} classes, {len(test)} test rows, means of {options.seeds} seeds:"
-    )
+    print(f"{options.rows} rows of each of {options.labels or len(names)} classes, means of {options.seeds} seeds:")
     print(", ".join(f"{task} {mean:.4f}" for task, mean in means.items()))
 
 
