@@ -22,6 +22,8 @@ COLUMN_KNOBS = (
     *("negative", "prompt", "response", "messages", "events"),
 )
 """The knobs that name a column of the rows: what kft calls it."""
+TASKS = sorted(path.stem for path in Path(__file__).with_name("tasks").glob("[a-z]*.py") if path.stem != "task")
+"""The names of the tasks, each a file. They are not imported here, since they bring in TensorFlow."""
 
 
 class Recipe(pydantic.BaseModel):
@@ -46,11 +48,7 @@ class Recipe(pydantic.BaseModel):
     test: float | str | None = Field(
         None, description="Test rows, never used in training: a file, or a share of train."
     )
-    task: str = Field(
-        "auto",
-        description="What is learnt: answer, choose, classify, embed, extract, fewshot, generate, joint, multilabel, "
-        "ordinal, pretrain, regress, relate, tag. auto: read off the columns.",
-    )
+    task: str = Field("auto", description=f"What is learnt: {', '.join(TASKS)}. auto: read off the columns.")
     preset: str = Field(
         "minilm",
         description="Pretrained model: minilm, a KerasHub preset name, kaggle://, hf://, modelscope:// or a directory; "

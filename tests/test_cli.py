@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 import kft
+from kft import recipe, tasks
 from kft.cli import main
 
 COMMANDS = ["fit", "tune", "evaluate", "predict", "export", "serve", "check", "plan", "demo"]
@@ -54,6 +55,11 @@ def test_the_help_of_fit_names_every_knob_with_its_default():
         if name != "train":
             assert f"--{name.replace('_', '-')}" in words
             assert f"[default: {'none' if field.default is None else field.default}]" in words
+
+
+def test_the_help_of_fit_names_every_task():
+    assert sorted(tasks.TASKS) == recipe.TASKS
+    assert ", ".join(tasks.TASKS) in " ".join(told("fit", "--help").stdout.split())
 
 
 @pytest.mark.parametrize(
