@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from kft.data import store
-from kft.models import heads, presets
+from kft.models import first_token, heads, presets
 from kft.recipe import Recipe
 from kft.tasks.classify import SmoothedCrossentropy
 from kft.text.encoded import Encoded
@@ -71,7 +71,8 @@ def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, upda
             layer.rate = 0.0
     peak = 1e-4
     loss = Counted()
-    trainer = loop.prepare(model, loss, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
+    network = first_token.network(model, model)
+    trainer = loop.prepare(network, loss, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
     if not update:
         idle = Idle(peak)
         idle.build(trainer.network.trainable_variables)
@@ -80,11 +81,21 @@ def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, upda
 
 
 def operations(model: keras.Model, num_rows: int, tokens: int) -> float:
-    """Operations of the matrix products of one step: forward, and twice that backward."""
-    dense = sum(float(np.prod(w.shape)) for w in model.weights if len(w.shape) >= 2 and "embedding" not in w.path)
+    """Operations of the matrix products of one step: forward, and twice that backward.
+
+    Of the last layer only keys and values are of all tokens, and what follows it is of the first.
+    """
     backbone = next(layer for layer in model._flatten_layers() if hasattr(layer, "num_layers"))
-    attention = backbone.num_layers * 4 * num_rows * tokens**2 * backbone.hidden_dim
-    return 3 * (2 * dense * num_rows * tokens + attention)
+
+    def dense(weights: list[Any]) -> float:
+        return sum(float(np.prod(w.shape)) for w in weights if len(w.shape) >= 2 and "embedding" not in w.path)
+
+    of_all = (
+        dense([w for layer in backbone.transformer_layers[:-1] for w in layer.weights]) + 2 * backbone.hidden_dim**2
+    )
+    of_first = dense(model.weights) - of_all
+    attention = 4 * num_rows * tokens * backbone.hidden_dim * ((backbone.num_layers - 1) * tokens + 1)
+    return 3 * (2 * num_rows * (of_all * tokens + of_first) + attention)
 
 
 def main() -> None:

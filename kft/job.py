@@ -21,7 +21,7 @@ from kft.data.store import Aligned, Store, sliced
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError
 from kft.evaluation import metrics
-from kft.models import presets, scratch
+from kft.models import first_token, presets, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.text.tokens import Encoder
@@ -182,7 +182,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
-        network = data.task.network(model, len(data.text_columns))
+        network = first_token.network(data.task.network(model, len(data.text_columns)), model)
         trainer = loop.prepare(
             network,
             loss,

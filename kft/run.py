@@ -94,7 +94,11 @@ class Run:
     @cached_property
     def _network(self) -> Callable[[int], Any]:
         """(Number of text columns) to a model from token features to raw outputs."""
-        return functools.cache(lambda num_texts: self.task.network(self.model, num_texts))
+        from kft.models import first_token
+
+        return functools.cache(
+            lambda num_texts: first_token.network(self.task.network(self.model, num_texts), self.model)
+        )
 
     @cached_property
     def _encoder(self) -> Callable[[int], Any]:

@@ -29,6 +29,7 @@ import keras, keras_hub
 import numpy as np
 from kft.data import store
 from kft.text.encoded import Encoded
+from kft.models import first_token
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
 from kft.training import devices, history, inference, loop
@@ -54,7 +55,8 @@ def trained(distribute, accumulated=1):
         )
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
-        trainer = loop.prepare(model, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
+        network = first_token.network(model, model)
+        trainer = loop.prepare(network, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, rows, targets, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
         outputs = inference.outputs(trainer.network, rows, chosen, 16)

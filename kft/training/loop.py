@@ -115,7 +115,7 @@ def total_steps(recipe: Recipe, batches_per_epoch: int) -> int:
 
 
 def prepare(
-    task_model: Any,
+    network: keras.Model,
     loss: Any,
     recipe: Recipe,
     devices: Devices,
@@ -127,10 +127,10 @@ def prepare(
     disguise: Disguise | None = None,
     measures: Mapping[str, Any] | None = None,
 ) -> Trainer:
-    """Compiles the task model for training. Call inside the devices' scope.
+    """Compiles a network for training. Call inside the devices' scope.
 
     Args:
-        task_model: The KerasHub task, or what its task trains in place of it, frozen where it should be.
+        network: Token features to raw outputs, frozen where it should be; shares its layers with the task model.
         loss: The Keras loss on its raw outputs.
         recipe: The knobs.
         devices: Where to compute.
@@ -141,7 +141,6 @@ def prepare(
         disguise: What makes the batches of each epoch from the store's.
         measures: Further losses to follow, by name.
     """
-    network = keras.Model(task_model.input, task_model.output)
     if devices.backend == "tensorflow" and devices.platform == "cpu":
         from kft.training import kernels
 
