@@ -106,35 +106,32 @@ class CosineLoss(keras.losses.Loss):
         return ops.square(ops.sum(text * pair, axis=-1) - wanted)
 
 
-class ClassPairLoss(keras.losses.Loss):
-    """Squared difference between the cosine of two rows and 1 for the same class, 0 for another, over all pairs.
+class ClassLoss(keras.losses.Loss):
+    """Supervised contrast: cross-entropy of finding the rows of one's own class among those of the batch, by cosine.
 
-    A row's pairs within its class weigh as much together as those with other classes.
+    A row that has no other of its class in the batch costs nothing.
 
     Args:
         num_classes: How many logits follow the vector of a row.
+        temperature: What cosines are divided by.
 
     Call arguments:
         y_true: `(batch,)` class ids.
         y_pred: `(batch, width + num_classes)`: vectors of any length, then logits, which are not looked at.
 
     Reference:
-        Tunstall et al., 2022, sec. 3, https://arxiv.org/abs/2209.11055
+        Khosla et al., 2020, eq. 2, https://arxiv.org/abs/2004.11362
     """
 
-    def __init__(self, num_classes: int):
-        super().__init__(name="class_pairs", reduction="sum")
-        self.num_classes = num_classes
+    def __init__(self, num_classes: int, temperature: float = 0.1):
+        super().__init__(name="classes", reduction="sum")
+        self.num_classes, self.temperature = num_classes, temperature
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         vectors = ops.normalize(ops.cast(y_pred, "float32")[:, : -self.num_classes], axis=-1)
-        same = ops.cast(_alike(y_true, y_true), "float32")  # (batch, batch)
-        errors = ops.square(ops.matmul(vectors, ops.transpose(vectors)) - same)
-        others = 1.0 - ops.cast(_rows(y_true), "float32")
-        within, between = same * others, 1.0 - same
-        return _mean(errors, within) / 2.0 + _mean(errors, between) / 2.0
-
-
-def _mean(errors: Any, which: Any) -> Any:
-    """The mean in each row of those that count 1: `(batch,)`, 0 where none does."""
-    return ops.sum(errors * which, axis=-1) / ops.maximum(ops.sum(which, axis=-1), 1.0)
+        own = _rows(y_true)
+        cosines = ops.where(own, NEVER, ops.matmul(vectors, ops.transpose(vectors)) / self.temperature)
+        costs = ops.logsumexp(cosines, axis=-1, keepdims=True) - cosines  # (batch, batch)
+        is_right = _alike(y_true, y_true) & ~own
+        num_right = ops.sum(ops.cast(is_right, "float32"), axis=-1)
+        return ops.sum(ops.where(is_right, costs, 0.0), axis=-1) / ops.maximum(num_right, 1.0)

@@ -3,8 +3,9 @@
 From each batch all pairs of rows are made, so that a few rows are many examples. Columns, answers and metrics are those
 of `classify`.
 
-Reference:
-    Tunstall et al., 2022, https://arxiv.org/abs/2209.11055
+References:
+    Tunstall et al., 2022, https://arxiv.org/abs/2209.11055, with the loss of Khosla et al., 2020,
+    https://arxiv.org/abs/2004.11362
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def network(model: Any, num_texts: int) -> keras.Model:
     return keras.Model(model.input, keras.layers.Concatenate(dtype="float32")([vectors, model.output]))
 
 
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> contrast.ClassPairLoss:
-    """The cosines of all pairs of a batch against whether they are of one class."""
-    return contrast.ClassPairLoss(len(vocabulary["labels"]))
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> contrast.ClassLoss:
+    """The cosines of the rows of a batch against whether they are of one class."""
+    return contrast.ClassLoss(len(vocabulary["labels"]))
 
 
 def finish(model: Any, outputs: np.ndarray, ids: np.ndarray) -> None:

@@ -91,21 +91,22 @@ def test_loss_by_hand(is_graph):
     random = np.random.default_rng(0)
     outputs, ids = random.normal(size=(6, 5 + 2)).astype(np.float32), np.array([0, 1, 0, 0, 1, 1])
     unit = outputs[:, :5] / np.linalg.norm(outputs[:, :5], axis=1, keepdims=True)
-    errors = (unit @ unit.T - (ids[:, None] == ids)) ** 2
+    cosines = unit @ unit.T / 0.1
     expected = 0.0
     for row in range(6):
-        within = [errors[row, i] for i in range(6) if i != row and ids[i] == ids[row]]
-        between = [errors[row, i] for i in range(6) if ids[i] != ids[row]]
-        expected += (np.mean(within) + np.mean(between)) / 2
-    loss = contrast.ClassPairLoss(2)
+        others = [i for i in range(6) if i != row]
+        total = np.log(np.sum(np.exp(cosines[row, others])))
+        expected += np.mean([total - cosines[row, i] for i in others if ids[i] == ids[row]])
+    loss = contrast.ClassLoss(2)
     function = lambda y, x: loss(y, x)  # noqa: E731
     found = (tf.function(function) if is_graph else function)(tf.constant(ids), tf.constant(outputs))
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_row_alone_in_its_batch_costs_nothing():
-    outputs = np.random.default_rng(0).normal(size=(1, 7)).astype(np.float32)
-    assert float(contrast.ClassPairLoss(2)(np.array([1]), outputs)) == 0
+@pytest.mark.parametrize("ids", [[1], [1, 0]])
+def test_a_row_alone_of_its_class_costs_nothing(ids):
+    outputs = np.random.default_rng(0).normal(size=(len(ids), 7)).astype(np.float32)
+    assert float(contrast.ClassLoss(2)(np.array(ids), outputs)) == 0
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
