@@ -161,6 +161,8 @@ def _named_spans(values: Sequence[Any]) -> list[list[dict] | None] | None:
     spans = [span for value in values if value is not None for span in (value if isinstance(value, list) else [None])]
     if not all(isinstance(span, list | tuple) and [*map(type, span)] == [int, int, str] for span in spans):
         return None
+    if any(abs(place) >= 2**63 for start, end, _ in spans for place in (start, end)):  # more than Arrow's integers hold
+        return None
     return [
         None if value is None else [dict(zip(("start", "end", "label"), span, strict=True)) for span in value]
         for value in values

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kft.data.clean import clean
@@ -196,6 +196,7 @@ CELLS = TEXT | LISTS | st.dictionaries(st.sampled_from(["text", "answer_start", 
 
 @given(st.sampled_from(list(TYPES)), CELLS | st.lists(CELLS, max_size=2))
 @settings(max_examples=200, deadline=None)
+@example("spans", [[0, 2**63, ""]])  # more than 64 bits
 def test_any_cell_is_cleaned_or_refused(kind, cell):
     try:
         found = cleaned(kind, [cell])
