@@ -159,14 +159,19 @@ def _checked_object(row: Any, number: int, source: str) -> dict:
 def _named_spans(values: Sequence[Any]) -> list[list[dict] | None] | None:
     """Lists of `[start, end, label]`, for which Arrow has no type, as lists of dicts; None where there are others."""
     spans = [span for value in values if value is not None for span in (value if isinstance(value, list) else [None])]
-    if not all(isinstance(span, list | tuple) and [*map(type, span)] == [int, int, str] for span in spans):
-        return None
-    if any(abs(place) >= 2**63 for start, end, _ in spans for place in (start, end)):  # more than Arrow's integers hold
+    if not all(map(_is_span, spans)):
         return None
     return [
         None if value is None else [dict(zip(("start", "end", "label"), span, strict=True)) for span in value]
         for value in values
     ]
+
+
+def _is_span(value: Any) -> bool:
+    """Whether it is `[start, end, label]`, of places that Arrow's integers hold."""
+    if not isinstance(value, list | tuple) or [*map(type, value)] != [int, int, str]:
+        return False
+    return all(abs(place) < 2**63 for place in value[:2])
 
 
 def _texts(values: Sequence[Any], name: str, numbers: Sequence[int], source: str) -> pa.Array:
