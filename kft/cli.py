@@ -6,7 +6,6 @@ Flags are the fields of the Recipe, so every knob has the same name in Python, i
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import os
 import sys
@@ -62,8 +61,6 @@ def main() -> None:
     kft export runs/reviews && kft serve           serve, as TensorFlow Serving would
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Loading and tracing make many objects that stay; to look through them for garbage as often as usual takes seconds.
-    gc.set_threshold(50_000, 50, 50)
 
 
 def knobs(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
