@@ -135,6 +135,9 @@ class Recipe(pydantic.BaseModel):
     top_k: int = Field(50, ge=1, description="Likeliest tokens that top_k draws from.")
     top_p: float = Field(0.9, gt=0, le=1, description="Share of the probability that top_p draws from.")
     temperature: float = Field(1.0, gt=0, description="What logits are divided by where tokens are drawn.")
+    packing: bool = Field(
+        False, description="Rows share lines of max_length tokens in training, and none sees another (generate)."
+    )
     stop: list[str] = Field([], description="Texts at whose first occurrence a response is cut (generate).")
 
     # -- when to stop, what to keep ------------------------------------------------------------------------------

@@ -63,6 +63,10 @@ class Store:
         """Tokens in the longest group of each row: `(rows,)`."""
         return np.max([np.diff(offsets) for offsets in self.offsets.values()], axis=0)
 
+    def sources(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of the table that these rows are from."""
+        return self.texts[rows]
+
     def group_of(self, name: str) -> str:
         """The group that a feature belongs to."""
         return group_of(name, self.offsets)

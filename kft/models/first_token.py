@@ -6,9 +6,7 @@ are the same, and so are the gradients: those of the other tokens are zero. Of a
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -16,6 +14,7 @@ import keras_hub
 from keras_hub.src.layers.modeling.transformer_layer_utils import merge_padding_and_attention_mask
 
 from kft.models import heads
+from kft.models.stand_ins import standing_in
 
 CLASSIFIERS = (
     keras_hub.models.BertTextClassifier,
@@ -39,7 +38,7 @@ def network(whole: keras.Model, model: Any) -> keras.Model:
         of_all = found.call
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            with _called(layer, functools.partial(_of_first, layer)):
+            with standing_in(layer, "call", functools.partial(_of_first, layer)):
                 return of_all(*args, **kwargs)
 
         found.call = call
@@ -51,17 +50,6 @@ def last_layer(model: Any) -> Any | None:
     is_first = type(model) in CLASSIFIERS or (isinstance(model, heads.SequenceClassifier) and model.pooling == "first")
     layers = getattr(model.backbone, "transformer_layers", None) if is_first else None
     return layers[-1] if layers and type(layers[-1]) is keras_hub.layers.TransformerEncoder else None
-
-
-@contextlib.contextmanager
-def _called(layer: Any, call: Any) -> Iterator[None]:
-    """The layer with another `call` for a while."""
-    before = layer.call
-    layer.call = call
-    try:
-        yield
-    finally:
-        layer.call = before
 
 
 def _of_first(

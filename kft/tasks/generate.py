@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from keras import ops
 
+from kft.data import packing as lines
 from kft.data.columns import Column
 from kft.data.nested import made_anew
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError
 from kft.evaluation import generation, metrics, shown
-from kft.models import generators
+from kft.models import generators, packing
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import tag
@@ -58,7 +59,8 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
         )
     for table in parts.values():
         _responses(table)
-    return {"generation": {name: getattr(recipe, name) for name in SETTINGS}}
+    settings = {"generation": {name: getattr(recipe, name) for name in SETTINGS}}
+    return {**settings, "objective": "packed"} if recipe.packing else settings
 
 
 def _responses(table: Table) -> pa.ChunkedArray:
@@ -88,14 +90,15 @@ def _aligned(tokens: Store) -> Aligned:
 
 
 def remarks(preprocessor: Any, tokens: Store) -> list[str]:
-    """A note where responses were too long and have lost their end."""
+    """A note where responses were too long and have lost their end. Each of those fills a row of the store."""
     aligned = _aligned(tokens)
     last = aligned.values[tokens.offsets[aligned.group][1:] - 1]
     count = int((last != preprocessor.tokenizer.end_token_id).sum())
     if not count:
         return []
+    number = len(tokens.sources(np.arange(len(tokens))))
     return [
-        f"train: {count:,} of {len(tokens):,} responses do not fit into max_length={preprocessor.sequence_length}; "
+        f"train: {count:,} of {number:,} responses do not fit into max_length={preprocessor.sequence_length}; "
         "what is more of them is not learnt, nor where they end. Ask for a larger max_length."
     ]
 
@@ -166,7 +169,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
     return shown.generated(truths, texts, shared, table)
 
 
-GENERATE = Task(
+ROW_BY_ROW = Task(
     name="generate",
     columns=(
         Column("prompt", "text", guesses=PROMPT_GUESSES),
@@ -191,3 +194,4 @@ GENERATE = Task(
     reads=("prompt",),
     unserved=unserved,
 )
+GENERATE = replace(ROW_BY_ROW, variants={"packed": replace(ROW_BY_ROW, arrange=lines.pack, network=packing.network)})

@@ -113,7 +113,7 @@ class Task:
         finish: (task model, outputs for the training rows, their targets) sets what is computed and not trained, such
             as a linear head, before the model is validated and saved; None where there is nothing.
         endings: The formats that it reads files in by their endings, where those are not the usual ones.
-        variants: By `vocabulary["objective"]`, the task that goes on from there; empty where there is one alone.
+        variants: By `vocabulary["objective"]`, the task that goes on from there; where it has none, this one does.
         arrange: (token store, max_length, where its texts are from, None for those that are not trained on) to the
             store whose rows the network reads; None where they are those that `features` gives.
         disguise: (recipe, preprocessor) to what makes the batches of each epoch from the store's; None where they are
@@ -161,7 +161,7 @@ class Task:
 
     def of(self, vocabulary: Vocabulary) -> Task:
         """The task as it goes on once its vocabulary is known."""
-        return self.variants[vocabulary["objective"]] if self.variants else self
+        return self.variants[vocabulary["objective"]] if self.variants and "objective" in vocabulary else self
 
     @property
     def text_columns(self) -> list[str]:
@@ -179,6 +179,7 @@ KNOBS = {
     "class_weights": ("classify",),
     "pooling": ("embed", "fewshot"),
     "contrastive": ("embed",),
+    "packing": ("generate",),
 }
 """The knobs that only some tasks have, and which."""
 

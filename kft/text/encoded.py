@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+ROW_IDS = "row_ids"
+"""The feature that tells the rows of a line apart, beside its tokens: from 1 on, 0 where there are none."""
+
 
 class Encoded(NamedTuple):
     """A slice of texts as token features.

@@ -72,6 +72,7 @@ class Watch(keras.callbacks.Callback):
         history: Where records go.
         rate: (step) to the learning rate of that step.
         part: The batches of this call, one a step.
+        sources: (rows of a batch) to the rows of the table that they are from.
         micro_batches: Pieces that each of them is fed in.
         first_update: The step that ends with the first update of the weights, if loss scaling does not skip it.
         progress: What shows each step.
@@ -86,6 +87,7 @@ class Watch(keras.callbacks.Callback):
         history: History,
         rate: Callable[[int], float],
         part: Sequence[Batch],
+        sources: Callable[[np.ndarray], np.ndarray],
         micro_batches: int,
         first_update: int,
         progress: Progress,
@@ -93,7 +95,8 @@ class Watch(keras.callbacks.Callback):
     ):
         super().__init__()
         self.step, self.epoch = step, epoch
-        self.history, self.rate, self.part, self.micro_batches = history, rate, part, micro_batches
+        self.history, self.rate, self.micro_batches = history, rate, micro_batches
+        self.part, self.sources = part, sources
         self.first_update, self.progress, self.interrupted = first_update, progress, interrupted
         self.losses: list[float] = []
         self.failure: TrainingError | None = None
@@ -137,7 +140,7 @@ class Watch(keras.callbacks.Callback):
             self.progress.note(f"{len(idle)} trainable variables had no gradient in the first update: {shown}")
 
     def _not_finite(self, loss: float, norm: float) -> TrainingError:
-        rows = self.part[len(self.losses)].rows
+        rows = list(dict.fromkeys(self.sources(self.part[len(self.losses)].rows).tolist()))
         shown = ", ".join(str(row) for row in rows[:8]) + (", …" if len(rows) > 8 else "")
         return TrainingError(
             f"step {self.step + 1}: the loss is {loss:.6g} and the gradient norm {norm:.6g} "

@@ -208,6 +208,7 @@ def train(
                     history=history,
                     rate=trainer.rate.at,
                     part=part,
+                    sources=store.sources,
                     micro_batches=trainer.micro_batches,
                     first_update=recipe.gradient_accumulation_steps,
                     progress=progress,

@@ -84,6 +84,26 @@ def test_responses_are_learnt(run):
     assert last["val_perplexity"] == pytest.approx(np.exp(last["val_loss"]))
 
 
+def test_packed_rows_are_learnt_as_rows_by_themselves(gpt2, quick, tmp_path):
+    shared = {**quick, **LENGTHS, "preset": gpt2, "max_steps": 2, "batch_size": 64, "precision": "float32"}
+
+    def steps(name, **knobs):
+        knobs = {**shared, **knobs, "out": str(tmp_path / name)}
+        run = kft.fit(ROWS * 5, validation=ROWS, task="generate", **knobs)
+        records = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]
+        return run, [record for record in records if record["kind"] == "step"], records[-1]
+
+    by_rows, (one, two), ended = steps("rows")
+    packed, (first, second), end = steps("packed", packing=True)
+    # Each batch holds all rows, so what is learnt is the same.
+    assert first["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert first["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
+    assert second["loss"] == pytest.approx(two["loss"], rel=1e-4)
+    assert end["val_loss"] == pytest.approx(ended["val_loss"], rel=1e-4)
+    assert packed.evaluate(ROWS)["loss"] == pytest.approx(by_rows.evaluate(ROWS)["loss"], rel=1e-4)
+    assert packed.predict("and soup?")[0].keys() == {"text"}
+
+
 @pytest.mark.slow
 def test_an_encoder_and_a_decoder_learn_them_too(bart, quick, tmp_path_factory):
     rows = [{"text": prompt, "summary": response} for prompt, response in PAIRS.items()]

@@ -45,6 +45,7 @@ def watched(tmp_path, stop_after=None, loss=None, micro_batches=1):
         history=written,
         rate=lambda step: 0.5,
         part=[Batch(np.array([row]), 1) for row in range(11, 20)],
+        sources=lambda rows: rows + 100,
         micro_batches=micro_batches,
         first_update=1,
         progress=progress,
@@ -62,7 +63,7 @@ def test_numbers_that_are_not_finite_stop_training_with_step_rows_rate_and_norm(
     found = (
         "the loss is nan and the gradient norm nan" if breaks == "loss" else "the loss is 7 and the gradient norm inf"
     )
-    for part in [f"step 7: {found}", "learning rate 0.5", "rows 17 ", "lower"]:
+    for part in [f"step 7: {found}", "learning rate 0.5", "rows 117 ", "lower"]:
         assert part in message
     assert watch.failure.exit_code == 6
     assert watch.losses == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
