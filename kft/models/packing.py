@@ -14,6 +14,7 @@ import keras_hub
 from keras import ops
 
 from kft.errors import PresetError
+from kft.models.presets import Preset
 from kft.models.stand_ins import standing_in
 from kft.text.encoded import ROW_IDS
 
@@ -25,22 +26,26 @@ DECODERS = (
 """The families whose every layer has been seen to keep rows apart; those built on them are theirs."""
 
 
-def network(model: Any, num_texts: int) -> keras.Model:
-    """A network from token features and `row_ids` to the logits of each token, by way of the model's layers.
-
-    Args:
-        model: A KerasHub CausalLM.
-        num_texts: Not needed.
+def refuse_others(preset: Preset) -> None:
+    """Lets presets of `DECODERS` pass.
 
     Raises:
         PresetError: Not known to keep rows apart, as encoders with a decoder and layers with a memory.
     """
-    families = tuple(getattr(keras_hub.models, f"{name}Backbone") for name in DECODERS)
-    if not isinstance(model.backbone, families):
+    if not issubclass(preset.backbone_class, tuple(getattr(keras_hub.models, f"{name}Backbone") for name in DECODERS)):
         raise PresetError(
-            f"packing: found a {type(model.backbone).__name__}, whose rows it cannot keep apart on one line. "
+            f"packing: found a {preset.backbone_class.__name__}, whose rows it cannot keep apart on one line. "
             f"Leave packing out; expected a decoder of one of: {', '.join(DECODERS)}."
         )
+
+
+def network(model: Any, num_texts: int) -> keras.Model:
+    """A network from token features and `row_ids` to the logits of each token, by way of the model's layers.
+
+    Args:
+        model: A KerasHub CausalLM of one of `DECODERS`.
+        num_texts: Not needed.
+    """
     inputs = {**model.input, ROW_IDS: keras.Input((None,), dtype="int32", name=ROW_IDS)}
     # Nested as a model of its own: the task's metrics, once it is compiled to generate, are not this network's.
     whole = keras.Model(model.input, model.output)

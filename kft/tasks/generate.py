@@ -108,6 +108,12 @@ def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
     return generators.generator(preset, vocabulary["generation"], **settings)
 
 
+def packed_head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+    """The same, of a decoder that can keep rows apart."""
+    packing.refuse_others(preset)
+    return head(preset, vocabulary, **settings)
+
+
 class ResponseCrossentropy(keras.losses.Loss):
     """Cross-entropy of the tokens of the response, their mean in each row."""
 
@@ -194,4 +200,5 @@ ROW_BY_ROW = Task(
     reads=("prompt",),
     unserved=unserved,
 )
-GENERATE = replace(ROW_BY_ROW, variants={"packed": replace(ROW_BY_ROW, arrange=lines.pack, network=packing.network)})
+PACKED = replace(ROW_BY_ROW, head=packed_head, arrange=lines.pack, network=packing.network)
+GENERATE = replace(ROW_BY_ROW, variants={"packed": PACKED})

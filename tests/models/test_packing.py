@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kft.errors import PresetError
 from kft.models import packing
+from kft.models.presets import Preset
 
 VOCABULARY = 40
 SMALL = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32}
@@ -98,7 +99,6 @@ def test_every_family_of_the_list_is_compared():
 
 
 def test_a_model_that_cannot_keep_rows_apart_is_refused():
-    sizes = {**SMALL, "vocabulary_size": VOCABULARY, "max_sequence_length": 24}
-    model = keras_hub.models.BartSeq2SeqLM(backbone=keras_hub.models.BartBackbone(**sizes), preprocessor=None)
     with pytest.raises(PresetError, match="packing: found a BartBackbone.* Leave packing out; expected .*: GPT2, OPT"):
-        packing.network(model, 1)
+        packing.refuse_others(Preset("bart", "bart", keras_hub.models.BartBackbone))
+    packing.refuse_others(Preset("llama", "llama", keras_hub.models.Llama3Backbone))
