@@ -5,6 +5,7 @@ The names below load on first use: `import kft` brings in neither TensorFlow nor
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'kft' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    # What is loaded stays: to look through it for garbage again and again takes a second and more.
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        module = importlib.import_module(_HOME[name])
+    finally:
+        if is_on:
+            gc.enable()
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

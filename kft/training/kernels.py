@@ -1,16 +1,20 @@
 """Layers of transformers for TensorFlow on CPUs, with the numbers of Keras's and fewer operations.
 
 Keras writes layer norm, gelu and dropout as chains of small operations. TensorFlow runs each as a pass over memory,
-traces each, and differentiates each by several more. Here each is a few passes with its gradient written out.
+traces each, and differentiates each by several more. Here each is a few passes with its gradient written out. What
+is left is traced once for all layers of an encoder, not once for each.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import keras_hub
 import tensorflow as tf
 from keras import ops
 from keras_hub.src.utils.keras_utils import gelu_approximate
@@ -27,6 +31,9 @@ def use(network: keras.Model) -> None:
         kernel = KERNELS.get(type(layer))
         if kernel is not None and kernel[0](layer):
             layer.call = functools.partial(kernel[1], layer)
+    if not tf.distribute.has_strategy():
+        for alike in _encoder_layers(network):
+            _share_graph(alike)
 
 
 # -- dropout -------------------------------------------------------------------------------------------------------
@@ -165,3 +172,39 @@ KERNELS = {
     keras.layers.LayerNormalization: (_can_norm, _layer_norm),
     keras.layers.Dense: (_is_plain, _dense),
 }
+
+
+# -- layers of an encoder ------------------------------------------------------------------------------------------
+
+
+def _encoder_layers(network: keras.Model) -> list[list[Any]]:
+    """The layers of encoders, those together that are alike but for their weights."""
+    found = defaultdict(list)
+    for layer in network._flatten_layers():
+        if type(layer) is keras_hub.layers.TransformerEncoder:
+            shapes = [(variable.shape, variable.dtype) for variable in layer.variables]
+            found[repr(({**layer.get_config(), "name": None}, shapes))].append(layer)
+    return list(found.values())
+
+
+def _share_graph(layers: Sequence[Any]) -> None:
+    """Lets layers that are alike compute by one graph, to which each gives its own variables."""
+    whole, slots = layers[0].call, list(layers[0].variables)
+    weights = {id(weight) for weight in layers[0].weights}
+    states = [number for number, slot in enumerate(slots) if id(slot) not in weights]  # those of dropout
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def computed(values: list[Any], inputs: Any, settings: dict[str, Any]) -> tuple[Any, list[Any]]:
+        with keras.StatelessScope(state_mapping=list(zip(slots, values, strict=True))) as scope:
+            outputs = whole(inputs, **settings)
+        return outputs, [scope.get_current_value(slots[number]) for number in states]
+
+    def call(layer: Any, inputs: Any, **settings: Any) -> Any:
+        variables = layer.variables
+        outputs, after = computed([variable.value for variable in variables], inputs, settings)
+        for number, value in zip(states, after, strict=True):
+            variables[number].assign(value)
+        return outputs
+
+    for layer in layers:
+        layer.call = functools.partial(call, layer)

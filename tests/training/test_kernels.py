@@ -107,3 +107,50 @@ def test_a_whole_backbone_gives_the_same_and_saves_the_same(tmp_path):
     backbone.save_to_preset(str(tmp_path / "preset"))
     again = keras_hub.models.Backbone.from_preset(str(tmp_path / "preset"))(inputs)
     np.testing.assert_allclose(again["sequence_output"], before["sequence_output"], atol=1e-5)
+
+
+def encoder(dropout=0.1):
+    keras.utils.set_random_seed(0)
+    sizes = {"num_layers": 3, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32, "max_sequence_length": 16}
+    return keras_hub.models.BertBackbone(vocabulary_size=30, dropout=dropout, **sizes)
+
+
+def trained_on(backbone, steps=2):
+    """Outputs and gradients of steps in training, as arrays, and the variables after them."""
+    ids = np.random.default_rng(0).integers(1, 30, (3, 9))
+    inputs = {"token_ids": ids, "segment_ids": ids * 0, "padding_mask": (ids > 3).astype("int32")}
+    weights = [weight.value for weight in backbone.trainable_weights]
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            outputs = backbone(inputs, training=True)["sequence_output"]
+            total = tf.reduce_sum(outputs * tf.range(1.0, 17.0))
+        return outputs, *map(tf.convert_to_tensor, tape.gradient(total, weights, unconnected_gradients="zero"))
+
+    found = [array for _ in range(steps) for array in step()]
+    return [np.asarray(array) for array in [*found, *backbone.variables]]
+
+
+def test_layers_of_an_encoder_share_a_graph_and_keep_weights_and_dropout_of_their_own(monkeypatch):
+    shared = encoder()
+    traced, draw = [], kernels.dropped
+    monkeypatch.setattr(kernels, "dropped", lambda *how: traced.append(how) or draw(*how))
+    kernels.use(shared)
+    found = trained_on(shared)
+    num_shared = len(traced)
+    monkeypatch.setattr(kernels, "_share_graph", lambda layers: None)
+    alone = encoder()
+    kernels.use(alone)
+    expected = trained_on(alone)
+    # One dropout of the embeddings, three of each layer.
+    assert (num_shared, len(traced) - num_shared) == (1 + 3, 1 + 3 * 3)
+    assert np.abs(found[0] - found[len(shared.trainable_weights) + 1]).max() > 0.1
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_of_unlike_settings_share_nothing():
+    backbone = encoder()
+    backbone.transformer_layers[1].dropout = 0.2
+    assert [len(alike) for alike in kernels._encoder_layers(backbone)] == [2, 1]
