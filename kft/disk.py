@@ -61,8 +61,12 @@ def flush(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def refusals(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses while a fit writes its run under `path` into one clear error.
+def refusals(path: Path, advice: str | None = None) -> Iterator[None]:
+    """Turns what the disk refuses while a fit writes under `path` into one clear error.
+
+    Args:
+        path: Its run, or a folder of another kind.
+        advice: What to do about it, where that is not to go on with the run.
 
     Raises:
         RunError: The disk is full, a quota or size limit is reached, or the disk fails.
@@ -72,6 +76,5 @@ def refusals(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        raise RunError(
-            f"{path}: {error.strerror}. What was written before is intact: make room, then go on with --resume {path}"
-        ) from error
+        resume = f"What was written before is intact: make room, then go on with --resume {path}"
+        raise RunError(f"{path}: {error.strerror}. {advice or resume}") from error

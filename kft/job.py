@@ -13,7 +13,7 @@ import keras_hub
 import numpy as np
 
 import kft
-from kft import dataset, run
+from kft import dataset, disk, run
 from kft.data import tokenise
 from kft.data.batches import Batch
 from kft.data.feed import targets_of
@@ -282,8 +282,10 @@ def _tokens(data: Dataset, model: Any) -> dict[str, Store]:
     """The tokens of each part, in the rows that are trained on."""
     encoder = Encoder(model.preprocessor, len(data.text_columns), data.task.features)
     key = tokenise.fingerprint(model.preprocessor)
-    stores = {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.lessons.items()}
-    if (arrange := data.task.arrange) is None:
-        return stores
     sources = {"train": data.parts["train"].source}  # other parts may be as short as they are
-    return {name: arrange(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}
+    advice = "Free some space, or set KFT_CACHE and TMPDIR to folders on a larger disk."
+    with disk.refusals(tokenise.cache_dir(), advice):
+        stores = {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.lessons.items()}
+        if (arrange := data.task.arrange) is None:
+            return stores
+        return {name: arrange(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}

@@ -1,6 +1,7 @@
 """What cannot be used is refused before training: one clear message, and nothing at `out`."""
 
 import random
+import resource
 import shutil
 
 import keras_hub
@@ -180,6 +181,18 @@ def test_an_occupied_directory_is_left_as_it_is(tmp_path, tiny_preset, held, mes
 def test_a_place_that_cannot_be_written_is_refused(refusal, tmp_path, place):
     message = refusal(errors.RunError, write(tmp_path / "rows.csv", GOOD), out=str(tmp_path / place))
     assert f"{tmp_path / place}: cannot be written" in message and "Choose another --out" in message
+
+
+def test_a_disk_without_room_for_the_tokens_is_refused(refusal, message_rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("KFT_CACHE", str(tmp_path / "cache"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
+    try:
+        message = refusal(errors.RunError, message_rows, text="text", label="topic")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert message.startswith(f"{tmp_path}/cache/tokens: File too large. Free some space, or set KFT_CACHE and TMPDIR")
+    assert not any((tmp_path / "cache" / "tokens").iterdir())
 
 
 def test_rows_of_the_wrong_kind_are_refused_by_a_finished_run(topic_run):

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,20 +162,17 @@ def _write(folder: Path, slices: Iterator[Encoded], encoder: Any) -> None:
     files: dict[str, Any] = {}
     all_lengths: dict[str, list[np.ndarray]] = {}
     all_texts = [np.zeros(0, np.int64)]
-    try:
+    with ExitStack() as open_files:
         num_texts = 0
         for encoded in slices:
             for name, values in _without_padding(encoded).items():
                 if name not in files:
-                    files[name] = (folder / f"{name}.int32").open("wb")
+                    files[name] = open_files.enter_context((folder / f"{name}.int32").open("wb"))
                 files[name].write(np.ascontiguousarray(values, np.int32).tobytes())
             for group, lengths in encoded.lengths.items():
                 all_lengths.setdefault(group, []).append(lengths)
             all_texts.append(encoded.texts + num_texts)
             num_texts += int(encoded.texts[-1]) + 1
-    finally:
-        for file in files.values():
-            file.close()
     np.save(folder / "texts.npy", np.concatenate(all_texts))
     for group, parts in all_lengths.items():
         np.save(folder / f"{group}offsets.npy", _offsets(np.concatenate(parts)))
