@@ -31,7 +31,7 @@ def use(network: keras.Model) -> None:
         kernel = KERNELS.get(type(layer))
         if kernel is not None and kernel[0](layer):
             layer.call = functools.partial(kernel[1], layer)
-    if not tf.distribute.has_strategy():
+    if not tf.distribute.has_strategy():  # whose variables are several, one for each replica
         for alike in _encoder_layers(network):
             _share_graph(alike)
 
