@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from keras import ops
 
 from kft.data import packing as lines
 from kft.data.columns import Column
@@ -20,6 +19,7 @@ from kft.data.table import Table
 from kft.errors import DataError, RecipeError
 from kft.evaluation import generation, metrics, shown
 from kft.models import generators, packing
+from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import tag
@@ -121,11 +121,7 @@ class ResponseCrossentropy(keras.losses.Loss):
         super().__init__(name="crossentropy", reduction="sum")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        targets = ops.cast(y_true, "int32")  # (batch, tokens)
-        is_learnt = ops.cast(targets >= 0, "float32")
-        logits = ops.cast(y_pred, "float32")  # (batch, tokens, vocabulary)
-        losses = ops.sparse_categorical_crossentropy(ops.maximum(targets, 0), logits, from_logits=True)
-        return ops.sum(losses * is_learnt, axis=-1) / ops.maximum(ops.sum(is_learnt, axis=-1), 1.0)
+        return token_loss(y_true, y_pred)
 
 
 def loss(recipe: Recipe, vocabulary: Vocabulary) -> ResponseCrossentropy:

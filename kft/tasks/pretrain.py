@@ -22,6 +22,7 @@ from kft.data.table import Table
 from kft.errors import RecipeError
 from kft.evaluation import metrics
 from kft.models import language, presets
+from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import TEXT_GUESSES
@@ -80,20 +81,6 @@ class RowLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return self.function(y_true, y_pred)
-
-
-def token_loss(y_true: Any, y_pred: Any) -> Any:
-    """Mean cross-entropy of a row's tokens: `(batch,)`.
-
-    Args:
-        y_true: `(batch, tokens)` ids; -1 for those that do not count.
-        y_pred: `(batch, tokens, vocabulary)` logits.
-    """
-    targets = ops.cast(y_true, "int32")
-    counts = ops.cast(targets >= 0, "float32")
-    logits = ops.cast(y_pred, "float32")
-    losses = ops.sparse_categorical_crossentropy(ops.maximum(targets, 0), logits, from_logits=True)
-    return ops.sum(losses * counts, axis=-1) / ops.maximum(ops.sum(counts, axis=-1), 1.0)
 
 
 def hidden_token_loss(y_true: Any, y_pred: Any) -> Any:
