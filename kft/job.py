@@ -25,7 +25,7 @@ from kft.models import first_token, presets, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.text.tokens import Encoder
-from kft.training import devices, inference, loop
+from kft.training import devices, inference, loop, occurring
 from kft.training.devices import Devices
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
 from kft.training.loop import Trainer
@@ -71,6 +71,11 @@ class Job:
             size = self.recipe.batch_size * 2
             found = inference.outputs(self.trainer.network, self.stores["train"], self.trainer.devices, size)
             self.data.task.finish(self.model, found, self.targets("train"))
+
+    def settle(self) -> None:
+        """Brings what was trained into the model, as it is to be saved."""
+        occurring.put_back(self.trainer.network)
+        self.finish()
 
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
@@ -182,7 +187,11 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
+        trained, frozen = parameters(model)
         network = first_token.network(data.task.network(model, len(data.text_columns)), model)
+        disguise = data.task.disguise and data.task.disguise(recipe, model.preprocessor)
+        if disguise is None:
+            network = occurring.network(network, model.backbone, stores["train"])
         trainer = loop.prepare(
             network,
             loss,
@@ -192,7 +201,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             factors={variable.path: head_peak / peak for variable in transfer_plan.head_variables(model)},
             batches_per_epoch=len(planned),
             micro_batches=micro_batches,
-            disguise=data.task.disguise and data.task.disguise(recipe, model.preprocessor),
+            disguise=disguise,
             measures=data.task.measures,
         )
     # What each text of a row passes by itself costs as many rows.
@@ -207,12 +216,13 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         max_length=max_length,
         num_cut=0 if data.task.arrange else int((lengths >= max_length).sum()),
         steps=steps,
-        **dict(zip(("trained", "frozen"), parameters(model), strict=True)),
+        trained=trained,
+        frozen=frozen,
         devices=str(chosen),
         learning_rate=peak,
         head_learning_rate=head_peak,
         seconds=seconds_of(model, costly, steps / len(planned)),
-        memory_mb=run.peak_memory_mb() + memory_mb_of(model, costly),
+        memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly),
     )
     return Job(recipe, data, model, stores, trainer, loss, forecast)
 

@@ -166,7 +166,7 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
                 notes=notes,
                 quiet=quiet,
             )
-            ready.finish()
+            ready.settle()
             return outcome
     except OutOfMemory as error:
         notes.append(str(error))

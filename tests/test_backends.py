@@ -32,7 +32,7 @@ from kft.text.encoded import Encoded
 from kft.models import first_token
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
-from kft.training import devices, history, inference, loop
+from kft.training import devices, history, inference, loop, occurring
 
 class Encoder:
     pad_values, mask_names = {"token_ids": 0, "segment_ids": 0, "padding_mask": 0}, ["padding_mask"]
@@ -50,12 +50,12 @@ def trained(distribute, accumulated=1):
     with chosen.scope():
         keras.utils.set_random_seed(0)
         backbone = keras_hub.models.BertBackbone(
-            vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16, max_sequence_length=16,
+            vocabulary_size=40, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16, max_sequence_length=16,
             dropout=0.0,
         )
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
-        network = first_token.network(model, model)
+        network = occurring.network(first_token.network(model, model), backbone, rows)
         trainer = loop.prepare(network, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, rows, targets, run_dir=folder, validate=None, best_by="accuracy", quiet=True)

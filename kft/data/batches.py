@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MEGABATCH = 50
+MEGABATCH = 100
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def plan(
 ) -> list[Batch]:
     """Batches of rows of like length, each row once.
 
-    When shuffled, rows are permuted, cut into groups of 50 batches, sorted by length inside each group, and the
+    When shuffled, rows are permuted, cut into groups of 100 batches, sorted by length inside each group, and the
     batches are permuted again: padding is small and the order still random. Otherwise the longest rows come first.
 
     Args:

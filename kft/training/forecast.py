@@ -89,14 +89,13 @@ def matmul_rate(dtype: str) -> float:
     return 2 * 2048 * 384 * 1536 / best
 
 
-def memory_mb_of(model: Any, planned: list[Batch]) -> float:
+def memory_mb_of(model: Any, network: keras.Model, planned: list[Batch]) -> float:
     """Estimated megabytes: weights, gradients and two moments, and the activations of the largest batch.
 
     Activations: `tokens x width x (34 + 5 x heads x length / width)` bytes a layer at 16 bits, twice that at 32
     (Korthikanti et al., 2022, eq. 2).
     """
-    trained = sum(float(np.prod(w.shape)) for w in model.trainable_weights)
-    everything = sum(float(np.prod(w.shape)) for w in model.weights)
+    trained, frozen = parameters(network)
     width = float(getattr(model.backbone, "hidden_dim", 512))
     layers = float(getattr(model.backbone, "num_layers", 12))
     heads = float(getattr(model.backbone, "num_heads", None) or getattr(model.backbone, "num_query_heads", None) or 8)
@@ -106,7 +105,7 @@ def memory_mb_of(model: Any, planned: list[Batch]) -> float:
     is_half = model.compute_dtype != "float32"
     # Logits of each token and their gradients, which the loss takes in float32.
     logits = tokens * float(model.output.shape[-1]) * 8 if len(model.output.shape) > 2 else 0.0
-    return (everything * 4 + trained * 12 + layers * per_layer * (1 if is_half else 2) + logits) / 2**20
+    return ((trained + frozen) * 4 + trained * 12 + layers * per_layer * (1 if is_half else 2) + logits) / 2**20
 
 
 def parameters(model: keras.Model) -> tuple[int, int]:
