@@ -23,7 +23,8 @@ _ATTACHED = r"(?:\p{M}|[^\P{Cf}\x{200B}\x{FEFF}]|[\x{FF9E}\x{FF9F}])"
 _ATTACHED_TO_SYMBOL = rf"(?:{_ATTACHED}|[\x{{1F3FB}}-\x{{1F3FF}}])"  # and skin tones
 # RE2 has no class subtraction: `[^\P{L}…]` are the letters that are not in the rest of the class.
 _LETTER = rf"(?:[^\P{{L}}{_IDEOGRAPHS}]|[^\P{{N}}{_IDEOGRAPHS}])"
-_SYMBOL = rf"[^\p{{L}}\p{{N}}\p{{P}}{characters.SPACES}]"
+# No control characters: a NUL, which needs care below, is always the first character of a word.
+_SYMBOL = rf"[^\p{{L}}\p{{N}}\p{{P}}\p{{Cc}}{characters.SPACES}]"
 _WORD = "|".join(
     [
         rf"{_LETTER}(?:{_LETTER}|{_ATTACHED})*",

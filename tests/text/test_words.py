@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kft.data import joined
@@ -45,6 +45,7 @@ def is_space(character):
 
 @settings(max_examples=200, deadline=None)
 @given(texts)
+@example(["\U000e0067\u200d\0"])
 def test_words_are_spans_that_cover_what_is_no_space(batch):
     for text, row in zip(batch, found(in_graph, *batch), strict=True):
         assert [text[start:end] for _, start, end in row] == [word for word, _, _ in row]
