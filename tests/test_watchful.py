@@ -111,6 +111,7 @@ def test_out_of_memory_goes_on_with_micro_batches_and_the_same_effective_batch(
     assert all(record["loss"] < 10 for record in halved_steps)
 
 
+@pytest.mark.slow
 def test_a_row_that_does_not_fit_alone_ends_the_fit(message_rows, quick, tmp_path, monkeypatch):
     class Starved(Hungry):
         limit = 0
