@@ -36,7 +36,7 @@ def write_inputs(folder: Path) -> Path:
     rows = [{"text": " ".join(draw.choices(WORDS, k=draw.randint(4, 40)))} for _ in range(STEPS_PER_EPOCH * 8 * 5 // 4)]
     lines = [json.dumps({**row, "label": "late" if "late" in row["text"] else "fine"}) + "\n" for row in rows]
     (folder / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
-    never = [f"never{number}" for number in range(len(WORDS))]  # so that not all rows of the embedding table are trained
+    never = [f"never{number}" for number in range(len(WORDS))]  # rows of the table that do not train
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(WORDS), *never]
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.BertBackbone(
