@@ -1,8 +1,8 @@
 """Embedding tables of which only the rows of tokens that occur in training are trained.
 
 The row of a token that does not occur has no gradient, and AdamW, which does not decay embeddings, leaves it as it is.
-So the rows that can move are variables of their own: the fine-tuned weights are the same, while the update, its moments
-and checkpoints cost what occurs, rather than the vocabulary.
+So the rows that can move are variables of their own: the fine-tuned weights are the same, while gradients, moments
+and the update cost what occurs, rather than the vocabulary.
 """
 
 from __future__ import annotations
