@@ -99,29 +99,38 @@ def quick(tiny_preset):
 
 
 @pytest.fixture(scope="session")
-def topic_run(message_rows, quick, tmp_path_factory):
+def fitted_once(tmp_path_factory, worker_id):
+    """(Name, what `kft.fit` is given) to the finished run, which the processes that run the tests share."""
+    import filelock
+
+    import kft
+
+    root = tmp_path_factory.getbasetemp()
+    runs = root if worker_id == "master" else root.parent
+
+    def fit(name, train, **knobs):
+        out = runs / f"{name}-run"
+        with filelock.FileLock(f"{out}.lock"):
+            return kft.load(out) if out.exists() else kft.fit(train, out=str(out), **knobs)
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def topic_run(message_rows, quick, fitted_once):
     """A finished fit of the topics, with validation and test rows."""
-    import kft
-
-    out = tmp_path_factory.mktemp("runs") / "topics"
-    shares = {"validation": 0.2, "test": 0.2}
-    return kft.fit(message_rows, text="text", label="topic", epochs=20, out=str(out), **shares, **quick)
+    columns, shares = {"text": "text", "label": "topic"}, {"validation": 0.2, "test": 0.2}
+    return fitted_once("topics", message_rows, epochs=20, **columns, **shares, **quick)
 
 
 @pytest.fixture(scope="session")
-def urgency_run(message_rows, quick, tmp_path_factory):
+def urgency_run(message_rows, quick, fitted_once):
     """A finished fit of the urgency, with test rows and no validation rows."""
-    import kft
-
-    out = tmp_path_factory.mktemp("runs") / "urgency"
-    shares = {"validation": 0, "test": 0.2}
-    return kft.fit(message_rows, text="text", label="urgency", epochs=20, out=str(out), **shares, **quick)
+    columns, shares = {"text": "text", "label": "urgency"}, {"validation": 0, "test": 0.2}
+    return fitted_once("urgency", message_rows, epochs=20, **columns, **shares, **quick)
 
 
 @pytest.fixture(scope="session")
-def pair_run(pair_rows, quick, tmp_path_factory):
+def pair_run(pair_rows, quick, fitted_once):
     """A finished fit of two texts."""
-    import kft
-
-    out = tmp_path_factory.mktemp("runs") / "pairs"
-    return kft.fit(pair_rows, epochs=2, out=str(out), validation=0.2, **quick)
+    return fitted_once("pairs", pair_rows, epochs=2, validation=0.2, **quick)

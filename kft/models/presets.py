@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,19 @@ def max_positions(backbone: Any) -> int | None:
     return int(limit) if limit else None
 
 
+def weights_passed(model: keras.Model) -> list[tuple[Any, int]]:
+    """Each weight of a model, and how often a token passes it: more than once where layers are shared, as in ALBERT.
+
+    A table of embeddings counts once, however many inputs it reads.
+    """
+    passes = Counter(id(node.operation) for level in model._nodes_by_depth.values() for node in level)
+    found = {}
+    for layer in model.layers:
+        for weight in layer.weights:
+            found[id(weight)] = (weight, 1 if "embedding" in weight.path else passes[id(layer)])
+    return list(found.values())
+
+
 def count_parameters(model: keras.Model) -> int:
-    """Weights of a model, each shared one counted once."""
-    return sum(math.prod(weight.shape) for weight in {id(weight): weight for weight in model.weights}.values())
+    """Weights of a model, shared ones as often as a token passes them."""
+    return sum(times * math.prod(weight.shape) for weight, times in weights_passed(model))

@@ -12,6 +12,7 @@ from keras import ops
 
 from kft.data import batches
 from kft.data.batches import Batch
+from kft.models import presets
 
 SHARE_OF_MATMUL_RATE = 0.6  # of the time is matrix products, measured for MiniLM on two CPU cores
 
@@ -65,9 +66,10 @@ def seconds_of(model: Any, planned: list[Batch], epochs: float) -> float:
 
     A trained dense weight costs 6 operations a token, a frozen one 2 (Kaplan et al., 2020, sec. 2.1).
     """
-    dense = [w for w in model.backbone.weights if len(w.shape) >= 2 and "embedding" not in w.path]
+    passed = presets.weights_passed(model.backbone)
+    dense = [(w, times) for w, times in passed if len(w.shape) >= 2 and "embedding" not in w.path]
     trained = {id(w) for w in model.trainable_weights}
-    per_token = sum((6 if id(w) in trained else 2) * float(np.prod(w.shape)) for w in dense)
+    per_token = sum((6 if id(w) in trained else 2) * times * float(np.prod(w.shape)) for w, times in dense)
     return (
         per_token
         * batches.padded_tokens(planned)

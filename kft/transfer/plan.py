@@ -27,7 +27,8 @@ def learning_rate(num_parameters: int, transfer: str) -> float:
     """The rate that `learning_rate="auto"` stands for.
 
     Full fine-tuning: 3e-5 for a backbone of BERT-base's size (Devlin et al., 2019, app. A.3, search 2e-5 to 5e-5),
-    in inverse proportion to the parameters, within 1e-5 and 3e-4. A head on a frozen backbone: 1e-3.
+    in inverse proportion to the parameters (`presets.count_parameters`), within 1e-5 and 3e-4. A head on a frozen
+    backbone: 1e-3.
 
     >>> learning_rate(110_000_000, "full")
     3e-05

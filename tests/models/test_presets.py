@@ -90,6 +90,17 @@ def test_local_preset_says_what_it_is(tiny_preset):
     assert presets.Preset("gpt2", "gpt2", keras_hub.models.GPT2Backbone).is_causal()
 
 
+def test_layers_that_are_shared_count_each_time():
+    settings = {"vocabulary_size": 50, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32}
+    shared = {"embedding_dim": 16, "num_groups": 1, "num_inner_repetitions": 1, **settings}
+
+    def count(num_layers):
+        return presets.count_parameters(keras_hub.models.AlbertBackbone(num_layers=num_layers, **shared))
+
+    apart = [keras_hub.models.BertBackbone(num_layers=n, **settings).count_params() for n in (2, 4)]
+    assert count(4) - count(2) == apart[1] - apart[0] > 0
+
+
 def test_minilm_opens_from_its_package():
     preset = presets.find("minilm")
     model = heads.sequence_model(preset, 2, 16, "float32", seed=0)
