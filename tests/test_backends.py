@@ -23,6 +23,12 @@ run = kft.fit(
 told = {"answers": run.predict(["the parcel was lost", "my lamp is late today"]), "metrics": run.evaluate(rows)}
 """
 
+NO_FIT = """
+import json, sys
+
+told, distribute = {}, sys.argv[1]
+"""
+
 SAME_LOSSES = """
 import pathlib, tempfile
 import keras, keras_hub
@@ -64,8 +70,10 @@ def trained(distribute, accumulated=1):
     return {"devices": str(chosen), "losses": losses, "outputs": outputs.tolist()}
 
 told["many"], told["one"] = trained(distribute), trained("none")
-if distribute.startswith("mirrored"):
-    told["accumulated"] = {"many": trained(distribute, 2), "one": trained("none", 2)}
+"""
+
+ACCUMULATED = """
+told["accumulated"] = {"many": trained(distribute, 2), "one": trained("none", 2)}
 """
 
 EXPORT = """
@@ -94,9 +102,8 @@ def rows_path(message_rows, tmp_path_factory):
 
 
 def check_same_losses(told):
-    for both in (told, told.get("accumulated", told)):
-        np.testing.assert_allclose(both["many"]["losses"], both["one"]["losses"], atol=1e-4)
-        np.testing.assert_allclose(both["many"]["outputs"], both["one"]["outputs"], atol=1e-3)
+    np.testing.assert_allclose(told["many"]["losses"], told["one"]["losses"], atol=1e-4)
+    np.testing.assert_allclose(told["many"]["outputs"], told["one"]["outputs"], atol=1e-3)
     assert told["one"]["losses"][0] != told["one"]["losses"][-1]
 
 
@@ -112,10 +119,17 @@ def test_mirrored_devices_train_as_one_does(rows_path, tiny_preset, tmp_path):
     told = in_fresh_process("tensorflow", script, rows_path, tiny_preset, tmp_path / "run", "mirrored:2")
     assert told["many"]["devices"] == "2 x cpu (tensorflow, mirrored), float32"
     check_same_losses(told)
-    assert told["one"]["losses"] != told["accumulated"]["one"]["losses"]
     run = kft.load(tmp_path / "run")
     check_answers(run, told)
     assert run.manifest["devices"].startswith("2 x cpu")
+
+
+@pytest.mark.slow
+def test_mirrored_devices_accumulate_gradients_as_one_does():
+    told = in_fresh_process("tensorflow", NO_FIT + SAME_LOSSES + ACCUMULATED + TELL, "mirrored:2")
+    check_same_losses(told)
+    check_same_losses(told["accumulated"])
+    assert told["one"]["losses"] != told["accumulated"]["one"]["losses"]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 TASK_PAGES = sorted((ROOT / "docs" / "tasks").glob("*.md"))
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-QUICK_SECTIONS = ("Rows in memory", "When something is wrong")
+SECTIONS = [pytest.param("Rows in memory", marks=pytest.mark.slow), "When something is wrong"]
 PORT = "8501"
 TIMEOUT_S = 1800
 SHIMS = {"python": 'exec "{python}" "$@"', "kft": 'exec "{python}" -m kft.cli "$@"'}
@@ -118,7 +118,7 @@ def run(blocks, shell, port):
                     run_command(command, shown, shell)
 
 
-@pytest.mark.parametrize("section", QUICK_SECTIONS)
+@pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_that_stands_alone_runs(section, shell, port):
     blocks = list(read_blocks(section))
     assert blocks

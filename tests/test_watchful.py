@@ -97,7 +97,7 @@ def fed_with(patch, loss):
 def test_out_of_memory_goes_on_with_micro_batches_and_the_same_effective_batch(
     message_rows, quick, tmp_path, monkeypatch
 ):
-    asked = {**quick, "task": "classify", "label": "topic", "validation": 0, "epochs": 2, "batch_size": 4}
+    asked = {**quick, "task": "classify", "label": "topic", "validation": 0, "max_steps": 6, "batch_size": 4}
     whole = kft.fit(message_rows, out=str(tmp_path / "whole"), **asked)
     fed_with(monkeypatch, Hungry)
     halved = kft.fit(message_rows, out=str(tmp_path / "halved"), **asked)

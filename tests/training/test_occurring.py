@@ -80,6 +80,7 @@ def test_outputs_and_gradients_are_those_of_the_whole_table(name):
     np.testing.assert_array_equal(whole(seen), after)
 
 
+@pytest.mark.slow
 def test_a_fit_ends_with_the_same_weights(tiny_bert, message_rows, quick, tmp_path, monkeypatch):
     knobs = {**quick, "preset": tiny_bert(tmp_path / "preset", *(f"unused{n}" for n in range(50))), "max_steps": 4}
     weights, losses, networks, put_back = [], [], [], occurring.put_back
