@@ -13,7 +13,6 @@ import keras
 import keras_hub
 from keras_hub.src.layers.modeling.transformer_layer_utils import merge_padding_and_attention_mask
 
-from kft.models import heads
 from kft.models.stand_ins import standing_in
 
 CLASSIFIERS = (
@@ -47,9 +46,16 @@ def network(whole: keras.Model, model: Any) -> keras.Model:
 
 def last_layer(model: Any) -> Any | None:
     """The last layer of a model's encoder, if nothing but its first token is read."""
-    is_first = type(model) in CLASSIFIERS or (isinstance(model, heads.SequenceClassifier) and model.pooling == "first")
-    layers = getattr(model.backbone, "transformer_layers", None) if is_first else None
+    layers = getattr(model.backbone, "transformer_layers", None) if _reads_first(model) else None
     return layers[-1] if layers and type(layers[-1]) is keras_hub.layers.TransformerEncoder else None
+
+
+def _reads_first(model: Any) -> bool:
+    if type(model) in CLASSIFIERS:
+        return True
+    from kft.models.heads import SequenceClassifier  # with its preprocessor, which needs TensorFlow on every backend
+
+    return isinstance(model, SequenceClassifier) and model.pooling == "first"
 
 
 def _of_first(

@@ -10,6 +10,7 @@ import keras_hub
 from keras import ops, saving
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
+from kft.models import overwritten
 from kft.models.presets import Preset, masked_lm_class
 from kft.text.tokens import SequencePreprocessor
 
@@ -263,7 +264,8 @@ def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
     """The fine-tuned task model that a run saved under `preset_dir`, weights, head and preprocessor included."""
     from kft.models import encoders  # noqa: F401  (registers its model)
 
-    return get_preset_loader(preset_dir).load_task(task_class(preset_dir), True, True, dtype=dtype, compile=False)
+    with overwritten.by_files():
+        return get_preset_loader(preset_dir).load_task(task_class(preset_dir), True, True, dtype=dtype, compile=False)
 
 
 def task_class(preset_dir: str) -> type:

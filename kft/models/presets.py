@@ -20,6 +20,7 @@ import keras_hub
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from kft.errors import PresetError, did_you_mean
+from kft.models import overwritten
 
 HUBS = ("kaggle://", "hf://", "modelscope://")
 SCRATCH = {"scratch:bert": keras_hub.models.BertBackbone, "scratch:gpt2": keras_hub.models.GPT2Backbone}
@@ -50,7 +51,7 @@ class Preset:
         Raises:
             PresetError: The weights cannot be read, or it needs more than text.
         """
-        with _told(self.name):
+        with _told(self.name), overwritten.by_files():
             backbone = get_preset_loader(self.handle).load_backbone(self.backbone_class, True, dtype=dtype)
         inputs = set(backbone.input) if isinstance(backbone.input, dict) else set()
         if not inputs or not inputs <= TEXT_INPUTS:

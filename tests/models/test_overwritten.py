@@ -1,0 +1,37 @@
+import keras
+import keras_hub
+import numpy as np
+
+from kft.models import overwritten, presets
+
+
+def tiny_backbone():
+    keras.utils.set_random_seed(0)
+    return keras_hub.models.BertBackbone(
+        vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16, max_sequence_length=8
+    )
+
+
+def test_a_preset_is_read_without_drawing_what_it_overwrites(tiny_preset, monkeypatch):
+    drawn = []
+    draw = keras.initializers.TruncatedNormal.__call__
+    monkeypatch.setattr(
+        keras.initializers.TruncatedNormal,
+        "__call__",
+        lambda self, shape, dtype=None: drawn.append(shape) or draw(self, shape, dtype),
+    )
+    backbone = presets.find(tiny_preset).backbone()
+    assert not drawn
+    assert all(np.any(weight) for weight in backbone.get_weights() if weight.ndim > 1)
+    tiny_backbone()
+    assert drawn
+
+
+def test_what_no_file_fills_gets_the_random_numbers_it_always_had():
+    expected = tiny_backbone().get_weights()
+    with overwritten.by_files():
+        backbone = tiny_backbone()
+        table = backbone.get_layer("token_embedding").embeddings
+        table.assign(np.ones(table.shape))
+    for weight, value in zip(backbone.weights, expected, strict=True):
+        np.testing.assert_array_equal(weight, np.ones(weight.shape) if weight is table else value)
