@@ -102,6 +102,8 @@ def save_preset(family, path):
     tokenizer = make_tokenizer()
     size = {"vocab_size" if family == "Electra" else "vocabulary_size": tokenizer.vocabulary_size()}
     backbone = getattr(keras_hub.models, f"{family}Backbone")(**size, **settings)
+    # Keras's initial weights are so small that a model this narrow tells hardly any texts apart.
+    backbone.set_weights([3 * weight if weight.ndim > 1 else weight for weight in backbone.get_weights()])
     backbone.save_to_preset(path)
     tokenizer.save_to_preset(path)
 
@@ -128,7 +130,7 @@ def test_family_builds_ignores_padding_and_reopens_as_saved(family, tmp_path):
     assert np.abs(together[0] - together[1]).max() > 1e-6
     for row, text in enumerate(ALL_TEXTS):
         # KerasHub 0.32's XLNet reshapes positions where it should transpose them, so batches differ a little from rows.
-        atol = 1e-3 if family == "XLNet" else 1e-5
+        atol = 5e-3 if family == "XLNet" else 1e-5
         np.testing.assert_allclose(logits(model, [text])[0], together[row], atol=atol)
 
     saved = str(tmp_path / "tuned")
