@@ -171,9 +171,15 @@ def _precision(asked: str, backend: str, platform: str) -> str:
     if platform == "tpu":
         return "mixed_bfloat16"
     if platform == "cpu":
-        has_amx = Path("/proc/cpuinfo").is_file() and "amx_bf16" in Path("/proc/cpuinfo").read_text()
-        return "mixed_bfloat16" if has_amx and backend != "jax" else "float32"
+        return "mixed_bfloat16" if _cpu_has_bfloat16() and backend != "jax" else "float32"
     return "mixed_bfloat16" if _gpu_has_bfloat16(backend) else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies matrices of bfloat16: Intel's AMX, or AVX-512 of Intel and AMD."""
+    known = Path("/proc/cpuinfo")
+    words = set(known.read_text().split()) if known.is_file() else set()
+    return bool(words & {"amx_bf16", "avx512_bf16"})
 
 
 def _gpu_has_bfloat16(backend: str) -> bool:
