@@ -20,6 +20,7 @@ from keras import ops
 from keras_hub.src.utils.keras_utils import gelu_approximate
 
 LEVELS = 256
+HIDDEN = -3e4  # added to a score, leaves nothing of its share at any precision
 
 
 def use(network: keras.Model) -> None:
@@ -174,7 +175,7 @@ def _is_plain(layer: Any) -> bool:
 
 def _dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:
     rows = ops.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), layer.kernel)
-    bias = ops.convert_to_tensor(layer.bias)
+    bias = tf.convert_to_tensor(layer.bias)
     if layer.activation in GELUS:
         rows = GELUS[layer.activation](rows, bias)
     else:
@@ -182,7 +183,43 @@ def _dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:
     return tf.reshape(rows, tf.concat([tf.shape(inputs)[:-1], [layer.units]], axis=0))
 
 
+# -- attention ------------------------------------------------------------------------------------------------------
+
+
+def _can_attend(layer: Any) -> bool:
+    projections = [layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense]
+    shapes = {tuple(projection.kernel.shape) for projection in projections[:3]}
+    return all(map(_is_plain, projections)) and len(shapes) == 1 and layer._attention_axes == (1,)
+
+
+def _attend(layer: Any, query: Any, value: Any, *, attention_mask: Any = None, training: Any = None, **how: Any) -> Any:
+    """Self-attention with one product for queries, keys and values; any other stays with Keras.
+
+    Tokens that may attend to nothing attend to all, where Keras gives them zeros: nobody reads them.
+    """
+    if value is not query or any(setting is not None and setting is not False for setting in how.values()):
+        return type(layer).call(layer, query, value, attention_mask=attention_mask, training=training, **how)
+    projections, width = (layer._query_dense, layer._key_dense, layer._value_dense), query.shape[-1]
+    kernel = tf.concat([tf.reshape(dense.kernel, [width, -1]) for dense in projections], axis=1)
+    bias = tf.concat([tf.reshape(dense.bias, [-1]) for dense in projections], axis=0)
+    rows = tf.nn.bias_add(tf.reshape(query, [-1, width]) @ kernel, bias)
+    batch, length, heads = tf.shape(query)[0], tf.shape(query)[1], layer.num_heads
+    split = tf.reshape(rows, [batch, length, len(projections), heads, -1])
+    queries, keys, values = tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]))  # (batch, heads, tokens, width of a head)
+    scores = tf.matmul(queries * tf.cast(layer._inverse_sqrt_key_dim, queries.dtype), keys, transpose_b=True)
+    if attention_mask is not None:  # (batch, 1 or tokens, tokens)
+        is_hidden = tf.cast(tf.logical_not(tf.cast(attention_mask, tf.bool)), scores.dtype)
+        scores += (HIDDEN * is_hidden)[:, None]
+    shares = layer._dropout_layer(tf.nn.softmax(scores), training=training)
+    attended = tf.reshape(tf.transpose(shares @ values, [0, 2, 1, 3]), [-1, kernel.shape[1] // len(projections)])
+    dense = layer._output_dense
+    rows = tf.nn.bias_add(attended @ tf.reshape(dense.kernel, [-1, width]), tf.convert_to_tensor(dense.bias))
+    return tf.reshape(rows, tf.shape(query))
+
+
 KERNELS = {
+    keras.layers.MultiHeadAttention: (_can_attend, _attend),
+    keras_hub.layers.CachedMultiHeadAttention: (_can_attend, _attend),
     keras.layers.Dropout: (_can_drop, _dropout),
     keras.layers.LayerNormalization: (_can_norm, _layer_norm),
     keras.layers.Dense: (_is_plain, _dense),
