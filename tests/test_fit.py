@@ -73,6 +73,13 @@ def test_topics_are_learnt(topic_run, message_rows):
     assert topic_run.evaluate(message_rows)["accuracy"] > 0.9
 
 
+def test_topics_are_learnt_in_16_bits_and_kept_in_32(message_rows, quick, tmp_path):
+    asked = {**quick, "precision": "mixed_bfloat16", "epochs": 10, "validation": 0.2, "text": "text", "label": "topic"}
+    run = kft.fit(message_rows, out=str(tmp_path / "run"), **asked)
+    assert run.evaluate(message_rows)["accuracy"] > 0.9
+    assert {weight.dtype for weight in run.model.get_weights()} == {np.dtype("float32")}
+
+
 def test_urgency_is_learnt_in_its_own_unit(urgency_run, message_rows):
     losses = [record["loss"] for record in history(urgency_run, "epoch")]
     assert losses[-1] < losses[0] / 2

@@ -101,6 +101,22 @@ def for_keras(feed: Feed) -> Any:
     return ds.apply(tf.data.experimental.assert_cardinality(len(feed))).prefetch(2).with_options(options)
 
 
+def accept_any_shape(network: Any, feed: Any) -> None:
+    """Lets `predict` on TensorFlow be traced once for batches like these of any shape.
+
+    Keras traces it for the first shape, for the second, and once more before it takes both sizes to be open.
+    """
+    is_traced = network.predict_function is not None
+    # Of several replicas each gets a piece of a batch.
+    if keras.config.backend() != "tensorflow" or is_traced or network.distribute_strategy.num_replicas_in_sync > 1:
+        return
+    import tensorflow as tf
+
+    network.make_predict_function()
+    of_batch = network.predict_function.python_function
+    network.predict_function = tf.function(of_batch, input_signature=[[feed.element_spec]])
+
+
 def in_row_order(outputs: np.ndarray, batches: Sequence[Batch]) -> np.ndarray:
     """Undoes the plan's order and drops the filled-in rows: `(rows, …)` from outputs in batch order."""
     rows = np.concatenate([batch.rows for batch in batches])

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kft.data import batches
-from kft.data.feed import Disguise, Feed, for_keras, in_row_order
+from kft.data.feed import Disguise, Feed, accept_any_shape, for_keras, in_row_order
 from kft.data.store import Aligned, Store, sliced
 from kft.errors import OutOfMemory
 from kft.training.callbacks import BatchMeans
@@ -82,7 +82,7 @@ def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: in
                 lambda: f"out of memory with a single row of {longest} tokens. Ask for a smaller max_length"
             ):
                 feeds = [for_keras(Feed(store, list(part), list(network.input))) for _, part in alike]
-                _trace_for_any_shape(network, feeds[0], devices)
+                accept_any_shape(network, feeds[0])
                 found = [np.asarray(network.predict(feed, verbose=0), np.float32) for feed in feeds]
             wide = [_padded(values, longest) for values in found] if is_by_token else found
             return in_row_order(np.concatenate(wide), planned)
@@ -90,16 +90,6 @@ def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: in
             if batch_size <= devices.count:
                 raise
         batch_size //= 2
-
-
-def _trace_for_any_shape(network: keras.Model, feed: Any, devices: Devices) -> None:
-    """Keras traces `predict` on TensorFlow for the shapes of three batches, until it takes them to be open."""
-    if devices.backend == "tensorflow" and devices.kind == "none" and network.predict_function is None:
-        import tensorflow as tf
-
-        network.make_predict_function()
-        of_batch = network.predict_function.python_function
-        network.predict_function = tf.function(of_batch, input_signature=[[feed.element_spec]])
 
 
 def means(

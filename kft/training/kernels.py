@@ -1,8 +1,8 @@
 """Layers of transformers for TensorFlow on CPUs, with the numbers of Keras's and fewer operations.
 
-Keras writes layer norm, gelu and dropout as chains of small operations. TensorFlow runs each as a pass over memory,
-traces each, and differentiates each by several more. Here each is a few passes with its gradient written out. What
-is left is traced once for all layers of an encoder, not once for each.
+Keras writes layer norm, gelu, dropout and attention as chains of small operations. TensorFlow runs each as a pass over
+memory, traces each, and differentiates each by several more. Here each is a few passes with its gradient written out,
+or one that XLA compiles. What is left is traced once for all layers of an encoder, not once for each.
 """
 
 from __future__ import annotations
@@ -74,45 +74,7 @@ def _dropout(layer: Any, inputs: Any, training: bool = False) -> Any:
     return dropped(inputs, layer.rate, layer.seed_generator.next()) if training else inputs
 
 
-# -- fused formulas --------------------------------------------------------------------------------------------------
-
-
-def _rounded(count: Any) -> Any:
-    """The next number of which an eighth is a power of 2 times 4 to 8."""
-    power = tf.cast(tf.math.ceil(tf.math.log(tf.cast(count, tf.float32)) / math.log(2) - 1e-4), tf.int32)
-    step = tf.bitwise.left_shift(1, tf.maximum(power - 3, 0))
-    return (count + step - 1) // step * step
-
-
-def fused(formula: Callable[..., Any]) -> Callable[..., Any]:
-    """A formula of tensors that XLA compiles to one pass over memory, and its gradient to another.
-
-    The gradient computes the formula anew from its inputs, so that nothing is kept for it. Each shape costs XLA some
-    hundredths of a second, once.
-    """
-    compiled = functools.partial(tf.function, jit_compile=True, autograph=False, reduce_retracing=True)
-    forward = compiled(formula)
-
-    @compiled
-    def backward(given: Any, *inputs: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            outputs = formula(*inputs)
-        return tape.gradient(outputs, inputs, output_gradients=given)
-
-    @tf.custom_gradient
-    def computed(rows: Any, *others: Any) -> Any:
-        count = tf.shape(rows)[0]
-        missing = [[0, _rounded(count) - count], [0, 0]]
-        padded = tf.pad(rows, missing)
-
-        def gradient(given: Any) -> Any:
-            of_rows, *of_others = backward(tf.pad(given, missing), padded, *others)
-            return of_rows[:count], *of_others
-
-        return forward(padded, *others)[:count], gradient
-
-    return computed
+# -- layer norm ----------------------------------------------------------------------------------------------------
 
 
 def layer_norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
@@ -148,6 +110,47 @@ def _can_norm(layer: Any) -> bool:
 def _layer_norm(layer: Any, inputs: Any) -> Any:
     gamma, beta = ops.convert_to_tensor(layer.gamma), ops.convert_to_tensor(layer.beta)
     return tf.cast(layer_norm(inputs, gamma, beta, layer.epsilon), layer.compute_dtype)
+
+
+# -- dense ---------------------------------------------------------------------------------------------------------
+
+
+def rounded(count: Any) -> Any:
+    """The next number that is 4 to 8 times a power of 2 (any number up to 8): at most a quarter more. Graph code."""
+    power = tf.cast(tf.math.ceil(tf.math.log(tf.cast(count, tf.float32)) / math.log(2) - 1e-4), tf.int32)
+    step = tf.bitwise.left_shift(1, tf.maximum(power - 3, 0))
+    return (count + step - 1) // step * step
+
+
+def fused(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """A formula of rows, and of what all share, that XLA compiles to one pass over memory, and its gradient to another.
+
+    The gradient computes the formula anew, so that nothing but the inputs is kept for it. XLA compiles a program for
+    each number of rows, so rows of zeros are added to make those numbers few.
+    """
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False, reduce_retracing=True)
+    forward = compiled(formula)
+
+    @compiled
+    def backward(given: Any, *inputs: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = formula(*inputs)
+        return tape.gradient(outputs, inputs, output_gradients=given)
+
+    @tf.custom_gradient
+    def computed(rows: Any, *others: Any) -> Any:
+        count = tf.shape(rows)[0]
+        missing = [[0, rounded(count) - count], [0, 0]]
+        padded = tf.pad(rows, missing)
+
+        def gradient(given: Any) -> Any:
+            of_rows, *of_others = backward(tf.pad(given, missing), padded, *others)
+            return of_rows[:count], *of_others
+
+        return forward(padded, *others)[:count], gradient
+
+    return computed
 
 
 @functools.cache
@@ -188,8 +191,10 @@ def _dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:
 
 def _can_attend(layer: Any) -> bool:
     projections = [layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense]
-    shapes = {tuple(projection.kernel.shape) for projection in projections[:3]}
-    return all(map(_is_plain, projections)) and len(shapes) == 1 and layer._attention_axes == (1,)
+    width, *of_heads = layer._query_dense.kernel.shape
+    shapes = [list(projection.kernel.shape) for projection in projections]
+    is_regular = shapes == [[width, *of_heads]] * 3 + [[*of_heads, width]]
+    return is_regular and all(map(_is_plain, projections)) and layer._attention_axes == (1,)
 
 
 def _attend(layer: Any, query: Any, value: Any, *, attention_mask: Any = None, training: Any = None, **how: Any) -> Any:
@@ -197,7 +202,8 @@ def _attend(layer: Any, query: Any, value: Any, *, attention_mask: Any = None, t
 
     Tokens that may attend to nothing attend to all, where Keras gives them zeros: nobody reads them.
     """
-    if value is not query or any(setting is not None and setting is not False for setting in how.values()):
+    is_asked_more = any(setting is not None and setting is not False for setting in how.values())
+    if value is not query or is_asked_more or (attention_mask is not None and len(attention_mask.shape) != 3):
         return type(layer).call(layer, query, value, attention_mask=attention_mask, training=training, **how)
     projections, width = (layer._query_dense, layer._key_dense, layer._value_dense), query.shape[-1]
     kernel = tf.concat([tf.reshape(dense.kernel, [width, -1]) for dense in projections], axis=1)
@@ -217,7 +223,7 @@ def _attend(layer: Any, query: Any, value: Any, *, attention_mask: Any = None, t
     return tf.reshape(rows, tf.shape(query))
 
 
-KERNELS = {
+KERNELS: dict[type, tuple[Callable[[Any], bool], Callable[..., Any]]] = {
     keras.layers.MultiHeadAttention: (_can_attend, _attend),
     keras_hub.layers.CachedMultiHeadAttention: (_can_attend, _attend),
     keras.layers.Dropout: (_can_drop, _dropout),

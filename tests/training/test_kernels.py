@@ -40,13 +40,13 @@ def test_rates_too_small_for_it_stay_with_keras():
     assert (np.asarray(first) == 0).mean() == pytest.approx(26 / 256, abs=0.004)
 
 
-def outcome(layer, inputs, is_graph):
+def outcome(layer, inputs, is_graph, call=None):
     """Outputs, and gradients by inputs and weights of a weighted sum of them."""
 
     def run(inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            outputs = layer(inputs)
+            outputs = (call or layer)(inputs)
             total = tf.reduce_sum(tf.cast(outputs, tf.float32) * tf.range(1.0, 1.0 + outputs.shape[-1]))
         return outputs, *tape.gradient(total, [inputs, *[weight.value for weight in layer.trainable_weights]])
 
@@ -90,6 +90,76 @@ def test_layers_of_mixed_precision_stay_in_theirs(name):
     found = layer(inputs)
     assert found.dtype == expected.dtype == tf.bfloat16
     np.testing.assert_allclose(tf.cast(found, tf.float32), tf.cast(expected, tf.float32), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_gelu_of_any_number_of_rows(approximate):
+    for count in [1, 7, 8, 9, 33, 100]:
+        inputs = tf.constant(np.random.default_rng(count).normal(size=(count, 5)), tf.float32)
+        bias = tf.range(-2.0, 3.0)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([inputs, bias])
+            found = kernels.gelu(approximate=approximate)(inputs, bias)
+            expected = tf.nn.gelu(inputs + bias, approximate)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        for source in (inputs, bias):
+            one, other = tape.gradient(found, source), tape.gradient(expected, source)
+            np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_few_programs_are_compiled_for_many_lengths_and_few_rows_added():
+    counts = np.arange(1, 4097)
+    rounded = kernels.rounded(tf.constant(counts, tf.int32)).numpy()
+    assert (rounded >= counts).all() and (rounded <= counts * 5 / 4).all()
+    assert len(set(rounded)) < 45
+
+
+MASKS = {
+    "none": None,
+    "padding": np.arange(5)[None, None] < np.array([5, 3, 1])[:, None, None],
+    "causal": np.tile(np.tri(5, dtype="int32"), (3, 1, 1)),
+}
+ATTENTION = {
+    "of keras": lambda **how: keras.layers.MultiHeadAttention(num_heads=2, key_dim=3, **how),
+    "of keras hub": lambda **how: keras_hub.layers.CachedMultiHeadAttention(num_heads=2, key_dim=3, **how),
+    "without biases": lambda **how: keras.layers.MultiHeadAttention(num_heads=2, key_dim=3, use_bias=False, **how),
+    "of narrow values": lambda **how: keras.layers.MultiHeadAttention(num_heads=2, key_dim=3, value_dim=2, **how),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("is_graph", [False, True])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention_gives_the_numbers_and_gradients_of_keras(name, is_graph, mask):
+    keras.utils.set_random_seed(0)
+    layer, tokens = ATTENTION[name](), keras.Input((5, 6))
+    model = keras.Model(tokens, layer(tokens, tokens))
+    random = np.random.default_rng(1)
+    layer.set_weights([weight + random.normal(size=weight.shape) for weight in layer.get_weights()])
+    inputs = tf.constant(random.normal(size=(3, 5, 6)), tf.float32)
+
+    def attend(inputs):
+        return layer(query=inputs, value=inputs, attention_mask=MASKS[mask])
+
+    def attend_to_others(inputs):
+        return layer(query=inputs[:, :1], value=inputs, attention_mask=None if mask == "none" else MASKS[mask][:, :1])
+
+    expected = [outcome(layer, inputs, is_graph, call) for call in (attend, attend_to_others)]
+    kernels.use(model)
+    assert ("call" in vars(layer)) == name.startswith("of keras")
+    found = [outcome(layer, inputs, is_graph, call) for call in (attend, attend_to_others)]
+    for ours, by_keras in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
+        np.testing.assert_allclose(ours, by_keras, rtol=2e-5, atol=2e-5)
+
+
+def test_attention_with_a_cache_stays_with_keras_hub():
+    layer, tokens = ATTENTION["of keras hub"](), keras.Input((5, 6))
+    model = keras.Model(tokens, layer(tokens, tokens))
+    inputs, cache = np.ones((3, 1, 6), "float32"), np.ones((3, 2, 5, 2, 3), "float32")
+    expected = layer(inputs, inputs, cache=cache, cache_update_index=2)
+    kernels.use(model)
+    for found, by_keras in zip(layer(inputs, inputs, cache=cache, cache_update_index=2), expected, strict=True):
+        np.testing.assert_allclose(found, by_keras, rtol=1e-6)
 
 
 def test_a_whole_backbone_gives_the_same_and_saves_the_same(tmp_path):
