@@ -81,8 +81,16 @@ def what_is_under_way(run_dir: Path) -> str:
     return "validation" if num_steps(run_dir)[1] else "training"
 
 
-def kill_once(run_dir: Path, recipe: Path, aim: str, draw: random.Random) -> str | None:
-    """Starts or resumes the fit and kills it; None if it had finished before."""
+def kill_once(run_dir: Path, recipe: Path, aim: str, longest_s: float, draw: random.Random) -> str | None:
+    """Starts or resumes the fit and kills it; None if it had finished before.
+
+    Args:
+        run_dir: Of the fit.
+        recipe: To begin it with.
+        aim: What should be under way.
+        longest_s: The longest wait in training.
+        draw: Draws the moments.
+    """
     is_begun = (run_dir / "recipe.json").is_file()
     process = started(["--resume", str(run_dir)] if is_begun else [str(recipe), "--out", str(run_dir)])
     before = len(list((run_dir / "tensorboard").glob("*"))) if is_begun else 0
@@ -91,7 +99,7 @@ def kill_once(run_dir: Path, recipe: Path, aim: str, draw: random.Random) -> str
         time.sleep(0.002)
     # The second or third time it is under way, so that most resumed fits come further than those before.
     deadline, to_pass, seen = (
-        time.monotonic() + (draw.uniform(0, 8) if aim == "training" else 60),
+        time.monotonic() + (draw.uniform(0, longest_s) if aim == "training" else 60),
         draw.randint(0, 2),
         -1,
     )
@@ -109,7 +117,8 @@ def kill_once(run_dir: Path, recipe: Path, aim: str, draw: random.Random) -> str
         return None
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    return what_is_under_way(run_dir)
+    has_finished = json.loads((run_dir / "manifest.json").read_text()).get("finished")
+    return None if has_finished else what_is_under_way(run_dir)
 
 
 def weights(run_dir: Path) -> dict[str, np.ndarray]:
@@ -135,10 +144,11 @@ def main() -> None:
         process = started([str(recipe), "--out", str(whole)])
         if process.wait():
             raise SystemExit(process.stderr.read() if process.stderr else "the fit failed")
+        train_s = json.loads((whole / "metrics.json").read_text())["train_s"]
         kills = 0
         while kills < options.kills:
             aim = draw.choice(["training", "training", "writing a checkpoint", "validation"])
-            hit = kill_once(killed, recipe, aim, draw)
+            hit = kill_once(killed, recipe, aim, train_s / 5, draw)
             if hit is None:
                 print(f"finished after {kills} kills")
                 break
