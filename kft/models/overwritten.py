@@ -15,18 +15,18 @@ from kft.models.stand_ins import standing_in
 
 @contextlib.contextmanager
 def by_files() -> Iterator[None]:
-    """Variables made in here begin with zeros; at its end those that no file has filled get their random numbers."""
+    """Variables made in here begin without numbers; at its end those that no file has filled get their random ones."""
     waiting: list[tuple[Any, Any]] = []
     begin = keras.Variable._initialize_with_initializer
 
-    def begin_with_zeros(variable: Any, initializer: Any) -> None:
+    def begin_without_numbers(variable: Any, initializer: Any) -> None:
         if isinstance(initializer, RandomInitializer):
             waiting.append((variable, initializer))
-            initializer = keras.initializers.Zeros()
+            initializer = keras.initializers.Constant(float("nan"))  # a file may well fill in zeros
         begin(variable, initializer)
 
-    with standing_in(keras.Variable, "_initialize_with_initializer", begin_with_zeros):
+    with standing_in(keras.Variable, "_initialize_with_initializer", begin_without_numbers):
         yield
     for variable, initializer in waiting:
-        if not ops.any(ops.not_equal(variable, 0)):
+        if ops.all(ops.isnan(variable)):
             variable.assign(initializer(variable.shape, dtype=variable.dtype))

@@ -115,7 +115,7 @@ def tokenize(tokenizer: Any, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Ragg
     Returns:
         Ids, and 1 where a token begins a word, 0 where it continues one, 2 for a mask: ragged `(batch, tokens)` int32.
     """
-    parts = tf.strings.split(texts, tokenizer.mask_token)
+    parts = tf.strings.split(texts, tokenizer.id_to_token(tokenizer.mask_token_id))
     counts = flat.lengths(parts)
     is_last = tf.range(tf.size(parts.flat_values)) + 1 == flat.repeat(tf.cumsum(counts), counts)
     before_mask = tf.strings.regex_replace(parts.flat_values, f"[{characters.SPACES}]+$", "")

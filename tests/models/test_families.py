@@ -158,6 +158,7 @@ def test_family_learns_from_plain_text(family, tmp_path):
     knobs = {"preset": str(tmp_path / "pretrained"), "max_length": 16, "validation": 0.2, "max_steps": 2, "quiet": True}
     run = kft.fit(rows, task="pretrain", out=str(tmp_path / "run"), **whole, **knobs)
     assert 1 < run.metrics["validation"]["perplexity"] < 1000
-    mask = getattr(run.model.preprocessor.tokenizer, "mask_token", None)
-    answer = run.predict(f"the {mask or WORDS[0]} was good")[0]
+    tokenizer = run.model.preprocessor.tokenizer
+    asked = tokenizer.id_to_token(tokenizer.mask_token_id) if family in ENCODERS else WORDS[0]
+    answer = run.predict(f"the {asked} was good")[0]
     assert answer["fills"][0]["token"] if family in ENCODERS else answer["perplexity"] > 1

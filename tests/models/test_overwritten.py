@@ -35,3 +35,13 @@ def test_what_no_file_fills_gets_the_random_numbers_it_always_had():
         table.assign(np.ones(table.shape))
     for weight, value in zip(backbone.weights, expected, strict=True):
         np.testing.assert_array_equal(weight, np.ones(weight.shape) if weight is table else value)
+
+
+def test_zeros_of_a_file_stay_zeros(tmp_path):
+    before = tiny_backbone()
+    table = before.get_layer("token_embedding").embeddings
+    table.assign(np.zeros(table.shape))
+    before.save_to_preset(str(tmp_path / "preset"))
+    with overwritten.by_files():
+        after = keras_hub.models.Backbone.from_preset(str(tmp_path / "preset"))
+    assert not np.any(after.get_layer("token_embedding").embeddings)
