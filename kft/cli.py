@@ -63,7 +63,7 @@ def main() -> None:
     kft export runs/reviews && kft serve           serve, as TensorFlow Serving would
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    atexit.register(gc.freeze)  # a process that ends need not look through its memory for garbage: 1.5 s of a fit
+    atexit.register(gc.freeze)  # a process that ends need not look through its memory for garbage
 
 
 def knobs(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -13,6 +13,8 @@ import keras
 
 from kft.errors import DeviceError, OutOfMemory
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -177,9 +179,8 @@ def _precision(asked: str, backend: str, platform: str) -> str:
 
 def _cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies matrices of bfloat16: Intel's AMX, or AVX-512 of Intel and AMD."""
-    known = Path("/proc/cpuinfo")
-    words = set(known.read_text().split()) if known.is_file() else set()
-    return bool(words & {"amx_bf16", "avx512_bf16"})
+    words = CPUINFO.read_text(encoding="utf-8").split() if CPUINFO.is_file() else []
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(words)
 
 
 def _gpu_has_bfloat16(backend: str) -> bool:

@@ -19,9 +19,19 @@ def test_one_cpu_computes_without_a_strategy():
         assert not tf.distribute.has_strategy()
 
 
-def test_precision_is_what_was_asked_for_or_what_the_hardware_has():
+def test_precision_is_what_was_asked_for():
     assert devices.choose("none", "mixed_bfloat16").precision == "mixed_bfloat16"
-    assert devices.choose("none", "auto").precision in ("float32", "mixed_bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [("avx2 amx_bf16", "mixed_bfloat16"), ("avx512_bf16", "mixed_bfloat16"), ("avx512f", "float32"), (None, "float32")],
+)
+def test_a_cpu_trains_in_bfloat16_where_it_multiplies_in_it(flags, precision, tmp_path, monkeypatch):
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse\n", encoding="utf-8")
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+    assert devices.choose("none", "auto").precision == precision
 
 
 def test_more_devices_than_this_process_sees_are_refused():
