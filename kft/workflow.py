@@ -14,7 +14,7 @@ from kft.dataset import Dataset
 from kft.errors import OutOfMemory, RunError
 from kft.evaluation import figures, metrics, report
 from kft.job import Job
-from kft.models import presets
+from kft.models import heads, presets
 from kft.recipe import Recipe
 from kft.run import Run
 from kft.training import checkpoints, history, loop
@@ -126,7 +126,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             notes[-1] += f"; each batch of {parts[0].batch_size} is now computed in {pieces} micro-batches"
             if not quiet:
                 print(f"note: {notes[-1]}", file=sys.stderr)
-        ready.model.save_to_preset(str(run_dir / run.PRESET))
+        heads.save_task(ready.model, str(run_dir / run.PRESET))
 
         data = ready.data
         done = _calibrated(ready, run_dir)

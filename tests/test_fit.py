@@ -77,7 +77,9 @@ def test_topics_are_learnt_in_16_bits_and_kept_in_32(message_rows, quick, tmp_pa
     asked = {**quick, "precision": "mixed_bfloat16", "epochs": 10, "validation": 0.2, "text": "text", "label": "topic"}
     run = kft.fit(message_rows, out=str(tmp_path / "run"), **asked)
     assert run.evaluate(message_rows)["accuracy"] > 0.9
-    assert {weight.dtype for weight in run.model.get_weights()} == {np.dtype("float32")}
+    plain = keras_hub.models.TextClassifier.from_preset(str(run.path / "preset"), compile=False)
+    assert {layer.compute_dtype for layer in (plain, plain.backbone)} == {"float32"}
+    assert {weight.dtype for weight in plain.get_weights()} == {np.dtype("float32")}
 
 
 def test_urgency_is_learnt_in_its_own_unit(urgency_run, message_rows):
