@@ -4,13 +4,23 @@ A message says what was found (file, row, column, value), what was expected and 
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+MAX_MESSAGE = 2000
+MAX_QUOTED = 200
 
 
 class KftError(Exception):
-    """Any refusal of kft. `exit_code` is what the command line exits with."""
+    """Any refusal of kft. `exit_code` is what the command line exits with.
+
+    Its message is one line that can be printed, whatever names and values of the user's files stand in it.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = ""):
+        super().__init__(cut(printable(str(message)), MAX_MESSAGE))
 
 
 class RecipeError(KftError):
@@ -83,3 +93,42 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     """
     near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def printable(text: str) -> str:
+    """A text in one line without control characters, which could hide or forge what a terminal shows.
+
+    >>> printable("a\\nb\\x1b[31m")
+    'a\\\\nb\\\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def cut(text: str, most: int) -> str:
+    """A text of at most `most` characters, the middle of a longer one left out.
+
+    >>> cut("abcdefghijklmnop", 11)
+    'abc ... nop'
+    """
+    half = (most - 5) // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
+
+
+def quoted(value: object) -> str:
+    """A value that somebody else wrote as a message shows it: its repr, cut and without control characters.
+
+    >>> quoted("x" * 1000) == repr("x" * 97 + "..." + "x" * 98)
+    True
+    """
+    try:
+        return cut(printable(_SHORT.repr(value)), MAX_QUOTED)
+    except Exception:  # an int of more digits than Python prints
+        return f"<{type(value).__name__}>"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 4
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_QUOTED
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxfrozenset = 20
