@@ -1,10 +1,21 @@
 """A tiny pretrained model, rows that it can learn, and one finished run of each kind, all made once per session."""
 
 import itertools
+import os
 import random
 import string
 
+import hypothesis
 import pytest
+
+FUZZ_EXAMPLES = int(os.environ.get("KFT_FUZZ_EXAMPLES", "0"))
+hypothesis.settings.register_profile(
+    "fuzz",  # for tests that feed odd input to a reader: `@settings.get_profile("fuzz")`
+    max_examples=FUZZ_EXAMPLES or 20,
+    derandomize=not FUZZ_EXAMPLES,  # the same few each time, unless more are asked for
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
 
 TOPICS = {"delivery": ["parcel", "courier"], "billing": ["invoice", "refund"], "product": ["lamp", "chair"]}
 PROBLEMS = ["is late", "is wrong", "was lost", "was not good", "came too late again"]

@@ -1,12 +1,12 @@
 """Columns whose cells are lists, as the one type the rest relies on: words, tags, spans, events, answers, choices."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from kft.data import listed
 from kft.data.spool import BLOCK_ROWS, spool
 from kft.data.table import ROW, Table
 from kft.errors import DataError
@@ -26,7 +26,7 @@ AN_EVENT = '{"type": "buy", "trigger": {"start": 3, "end": 7}, "arguments": [{"r
 
 
 def words_column(table: Table, name: str) -> pa.ChunkedArray:
-    """The words of each row: lists as they are, or text cut at single spaces.
+    """The words of each row: lists as they are, lists written as text, or text cut at single spaces.
 
     Returns:
         `(rows,)` large_list of large_string without nulls, empty lists or blank words.
@@ -34,11 +34,11 @@ def words_column(table: Table, name: str) -> pa.ChunkedArray:
     Raises:
         DataError: At the first row without words, and the first word that is empty, white space or no text.
     """
-    return made_anew(table, name, _words, TEXTS)
+    return made_anew(table, name, _in_lists(_words, table, name, (str,)), TEXTS)
 
 
 def tags_column(table: Table, name: str) -> pa.ChunkedArray:
-    """The tags of each row, one for each word: lists of text or numbers, or text cut at single spaces.
+    """The tags of each row, one for each word: lists of text or numbers, also as text, or text cut at single spaces.
 
     Returns:
         `(rows,)` large_list of large_string, stripped, without nulls or empty tags.
@@ -46,11 +46,11 @@ def tags_column(table: Table, name: str) -> pa.ChunkedArray:
     Raises:
         DataError: At the first row without tags, and the first tag that is missing or no label.
     """
-    return made_anew(table, name, _tags, TEXTS)
+    return made_anew(table, name, _in_lists(_tags, table, name, (str, int, float)), TEXTS)
 
 
 def choices_column(table: Table, name: str) -> pa.ChunkedArray:
-    """The choices of each row: at least two texts, as a list or as JSON of one.
+    """The choices of each row: at least two texts, as a list or as the text of one.
 
     Returns:
         `(rows,)` large_list of large_string without blank texts.
@@ -62,7 +62,7 @@ def choices_column(table: Table, name: str) -> pa.ChunkedArray:
 
 
 def spans_column(table: Table, name: str) -> pa.ChunkedArray:
-    """The labelled spans of each row, by start; lists, or JSON of them.
+    """The labelled spans of each row, by start; lists, or the text of them as JSON or Python writes it.
 
     A span is `{"start", "end", "label"}` or `[start, end, label]`. The label may be called `type`, `tag` or `entity`
     too. A `text` in it is compared with the column `text`, if there is one. Offsets count characters (code points)
@@ -79,7 +79,7 @@ def spans_column(table: Table, name: str) -> pa.ChunkedArray:
 
 
 def events_column(table: Table, name: str) -> pa.ChunkedArray:
-    """The events of each row, in the order of their triggers; lists, or JSON of them.
+    """The events of each row, in the order of their triggers; lists, or the text of them as JSON or Python writes it.
 
     An event is `{"type", "trigger": {"start", "end"}, "arguments": [{"role", "start", "end"}, …]}`; of the spans in it
     holds what `spans_column` says. An empty list is a row without events.
@@ -103,7 +103,7 @@ def answers_column(table: Table, name: str) -> pa.ChunkedArray:
     """The gold answers of each question, as many as there are.
 
     They may be `{"text": […], "answer_start": […]}`, a list of `{"text", "answer_start"}`, a list of texts, a text, or
-    JSON of these. An empty list is a question without an answer.
+    the text of these as JSON or Python writes it. An empty list is a question without an answer.
 
     Returns:
         `(rows,)` large_list of `struct<text: large_string, start: int64>` without nulls; start is -1 where none is
@@ -146,6 +146,27 @@ def made_anew(
     return spool(batches(), table.source)[name] if len(table) else pa.chunked_array([], kind)
 
 
+def _in_lists(
+    convert: Callable[[Any], list[str]], table: Table, name: str, kinds: tuple[type, ...]
+) -> Callable[[Any], list[str]]:
+    """The same conversion, of cells that are read as lists first where the column holds lists as text.
+
+    Decided once for a column: a cell of it that is no list is then refused, and not cut at spaces.
+    """
+    if not listed.spells_lists(table.rows[name], kinds):
+        return convert
+
+    def of_text(cell: Any) -> list[str]:
+        if cell is None or not str(cell).strip():
+            return convert(cell)
+        try:
+            return convert(listed.parse(cell))
+        except ValueError as error:
+            raise ValueError(f"{shown(cell)} is not read as a list, as other rows are: {error}.") from None
+
+    return of_text
+
+
 def shown(value: Any, width: int = 60) -> str:
     """A value as messages quote it, cut where it is long.
 
@@ -186,7 +207,7 @@ def _listed(cell: Any, what: str) -> list:
 def _choices(cell: Any) -> list[str]:
     choices = parsed(cell, '["one", "another"]')
     if not isinstance(choices, list):
-        raise ValueError(f'found {shown(cell)}; expected a list of texts, in a text file as JSON: ["one", "another"].')
+        raise ValueError(f'found {shown(cell)}; expected a list of texts: ["one", "another"].')
     if len(choices) < 2:
         raise ValueError(f"the number of choices is {len(choices)}; expected at least 2.")
     for place, choice in enumerate(choices, 1):
@@ -291,17 +312,19 @@ def _refuse_unlike_text(value: Any, what: str) -> None:
 
 
 def parsed(cell: Any, form: str) -> Any:
-    """What a cell holds; text that begins as a JSON list or object is read as such.
+    """What a cell holds; text that begins as a list or a dict is read as one, see `kft.data.listed`.
 
     Raises:
-        ValueError: It is not JSON to its end; says that `form` was expected.
+        ValueError: It is none to its end; says that `form` was expected.
     """
-    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
+    if not isinstance(cell, str) or (opening := cell.lstrip()[:1]) not in listed.CLOSING:
         return cell
+    if opening == "(":
+        return listed.parse_tuple(cell)
     try:
-        return json.loads(cell)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{shown(cell)} is not valid JSON ({error}); expected {form}.") from None
+        return listed.parse(cell)
+    except ValueError as error:
+        raise ValueError(f"{shown(cell)} is no whole list ({error}); expected {form}.") from None
 
 
 def _whole(value: Any) -> int | None:
