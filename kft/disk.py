@@ -1,4 +1,8 @@
-"""Files that are written whole or not at all, and known by their sha256."""
+"""Files and folders that are written whole or not at all, and known by their sha256.
+
+Everything goes to a temporary name beside its place first, is flushed to the disk and renamed. So a full disk, a kill
+or a power cut leaves what was there before, or all of the new content.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,28 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kft.errors import RunError
+from kft.errors import KftError, RunError
 
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+PARTIAL = ".partial-"
+"""What the names of unfinished files and folders begin with; one that a kill left may be removed."""
+REFUSALS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+)
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_NAME_BYTES, _PATH_BYTES = 255, 4095
+# HDF5: "errno = 28"; Rust: "os error 28"; Arrow: "[errno 28]".
+_ERRNO = re.compile(r"\b(?:errno\s*=?|os error)\s*(\d+)", re.IGNORECASE)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -28,12 +46,174 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: missing or damaged ({error}).") from None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON under another name and renames it, so the file is whole or as it was."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    flush(partial)
-    os.replace(partial, path)
+# -- written whole or not at all -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def writing(path: str | Path, error: type[KftError] = RunError, advice: str = "") -> Iterator[Path]:
+    """A new empty file beside `path` to write to. It is flushed and renamed to `path` at the end, or removed.
+
+    A link at `path` is replaced, never followed. A file that was there keeps its permissions.
+
+    Args:
+        path: Where the content goes.
+        error: What is raised if that is refused.
+        advice: What to do then.
+
+    Raises:
+        error: The path cannot be written, or the disk is full. What was there before is intact.
+    """
+    path = Path(path)
+    partial = _beside(path)
+    with refusals(path, advice or _advice(path), error, all_errors=True):
+        os.close(os.open(partial, _NEW_FILE, 0o666))
+        try:
+            yield partial
+            if path.is_file() and not path.is_symlink():
+                partial.chmod(stat.S_IMODE(path.stat().st_mode))
+            flush(partial)
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        flush(path.parent)
+
+
+@contextlib.contextmanager
+def writing_folder(path: str | Path, error: type[KftError] = RunError, advice: str = "") -> Iterator[Path]:
+    """A new empty folder beside `path` to write into, flushed and renamed likewise with all that is in it.
+
+    A folder that is at `path` is removed once the new one stands there.
+
+    Raises:
+        error: As for `writing`.
+    """
+    path = Path(path)
+    partial, replaced = _beside(path), _beside(path)
+    with refusals(path, advice or _advice(path), error, all_errors=True):
+        partial.mkdir()
+        try:
+            yield partial
+            flush_all(partial)
+            if os.path.lexists(path):
+                path.rename(replaced)
+            try:
+                partial.rename(path)
+            except OSError:
+                if os.path.lexists(replaced):
+                    replaced.rename(path)
+                raise
+        finally:
+            remove(partial)
+        flush(path.parent)
+        remove(replaced)
+
+
+def write_text(path: str | Path, text: str, error: type[KftError] = RunError, *, errors: str = "strict") -> None:
+    """Writes a UTF-8 file through `writing`; `errors` says what becomes of lone surrogates, as for `open`."""
+    with writing(path, error) as partial, partial.open("w", encoding="utf-8", newline="\n", errors=errors) as file:
+        file.write(text)
+
+
+def write_json(path: str | Path, value: Any, error: type[KftError] = RunError) -> None:
+    """Writes a JSON file through `writing`.
+
+    Raises:
+        error: It cannot be written, or a number in it is not finite, which JSON does not have.
+    """
+    place = _not_finite(value)
+    if place is not None:
+        raise error(f"{path}: {place} is not a finite number, and JSON holds only such. Nothing was written.")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", error)
+
+
+def _not_finite(value: Any, name: str = "") -> str | None:
+    """The place of the first number that is infinite or NaN, as in `test.f1`."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{name or 'the value'} ({value})"
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (_not_finite(part, f"{name}.{key}" if name else str(key)) for key, part in items)
+    return next((place for place in found if place is not None), None)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder with all that is in it, if it is there; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what writes that were killed have left in a folder. No other process may be writing in it."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        remove(path)
+
+
+def _beside(path: Path) -> Path:
+    # As short whatever the name is, so that a long name has room.
+    return path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+
+
+# -- checked before the work ---------------------------------------------------------------------------------------
+
+
+def require_writable(path: str | Path, error: type[KftError] = RunError, unlike: Iterable[str | Path] = ()) -> None:
+    """Checks that `path` can be written to, before the work is done whose result goes there. Writes nothing.
+
+    Args:
+        path: A file to be written or replaced.
+        error: What is raised if it cannot be.
+        unlike: Files that are read, which writing must not replace, whatever links lead to them.
+
+    Raises:
+        error: The folder is missing or may not be written to, the name is too long or a folder's, or the file is one
+            of `unlike`.
+    """
+    path = Path(path)
+    require_name(path, error)
+    with refusals(path, "Choose another path.", error, all_errors=True):
+        if path.is_dir():
+            raise error(f"{path}: is a folder, expected the name of a file. Choose another path.")
+        for other in unlike:
+            if path.exists() and Path(other).exists() and path.samefile(other):
+                raise error(f"{path}: is the file that is read ({other}), and would be lost. Choose another path.")
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise error(f"{path}: there is no folder {folder}. Make it first, or choose another path.")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise error(f"{path}: the folder {folder} may not be written to. Choose another path.")
+
+
+def require_name(path: str | Path, error: type[KftError] = RunError) -> None:
+    """Checks that no part of a path is longer than file systems allow, nor the whole.
+
+    Raises:
+        error: One is, or the path holds a NUL character.
+    """
+    path = Path(path)
+    if "\0" in str(path):
+        raise error(f"{str(path)[:80]!r}: holds a NUL character, which no name may. Choose another path.")
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    if longest > _NAME_BYTES or len(os.fsencode(path.absolute())) > _PATH_BYTES:
+        limits = f"expected names of at most {_NAME_BYTES} bytes, {_PATH_BYTES:,} in all"
+        raise error(f"{str(path)[:80]}…: the name is too long, {limits}. Choose a shorter one.")
+
+
+def require_space(path: Path, num_bytes: int, error: type[KftError] = RunError, advice: str = "") -> None:
+    """Checks that the disk of `path`, a folder that exists, has this much space left.
+
+    Raises:
+        error: It has not.
+    """
+    free = shutil.disk_usage(path).free
+    if free < num_bytes:
+        found = f"{free / 2**20:,.0f} MB of disk are free, and {num_bytes / 2**20:,.0f} MB are needed."
+        raise error(f"{path}: {found} {advice or _advice(path)}")
+
+
+# -- on the disk ---------------------------------------------------------------------------------------------------
 
 
 def sha256(path: Path) -> str:
@@ -53,28 +233,70 @@ def json_sha256(value: Any) -> str:
 
 def flush(path: Path) -> None:
     """Waits until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems flush files, but know no flushing of folders.
+        if error.errno != errno.EINVAL or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
 
 
+def flush_all(folder: Path) -> None:
+    """Waits until a folder and all that is in it are on the disk, the innermost first."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        flush(path)
+    flush(folder)
+
+
+# -- what the disk refuses -----------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def refusals(path: Path, advice: str | None = None) -> Iterator[None]:
-    """Turns what the disk refuses while a fit writes under `path` into one clear error.
+def refusals(
+    path: str | Path, advice: str | None = None, error: type[KftError] = RunError, *, all_errors: bool = False
+) -> Iterator[None]:
+    """Turns what the disk refuses while something is written under `path` into one clear error.
 
     Args:
-        path: Its run, or a folder of another kind.
+        path: A run, or a file or folder of another kind.
         advice: What to do about it, where that is not to go on with the run.
+        error: What is raised.
+        all_errors: Whether any OSError is meant, or only those of a disk that is full, failing or not writable.
 
     Raises:
-        RunError: The disk is full, a quota or size limit is reached, or the disk fails.
+        error: The disk is full, a quota or size limit is reached, the disk fails, or the path may not be written to.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in REFUSALS:
+    except KftError:
+        raise
+    except Exception as refused:
+        why = refusal(refused)
+        if why is None and all_errors and isinstance(refused, OSError):
+            why = refused.strerror or str(refused)
+        if why is None:
             raise
         resume = f"What was written before is intact: make room, then go on with --resume {path}"
-        raise RunError(f"{path}: {error.strerror}. {advice or resume}") from error
+        raise error(f"{path}: {why}. {resume if advice is None else advice}") from refused
+
+
+def refusal(error: BaseException) -> str | None:
+    """Why the disk refused, where that is what an exception is about; of any library, such as HDF5 and safetensors.
+
+    >>> refusal(OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"))
+    'No space left on device'
+    >>> refusal(FileNotFoundError(2, "No such file or directory")), refusal(ValueError("errno = x"))
+    (None, None)
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        found = _ERRNO.search(str(error))
+        number = int(found[1]) if found else None
+    return os.strerror(number) if number in REFUSALS else None
+
+
+def _advice(path: Path) -> str:
+    return f"What was there before is intact. Make room or allow writing in {path.parent}, then try again."

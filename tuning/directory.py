@@ -52,7 +52,7 @@ def claim(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
 
 def _holds_more_than_a_lock(out: Path) -> bool:
     """A search that was killed before its first word leaves its lock, or half of the study's file."""
-    return any(path.name not in (".lock", f".partial-{STUDY}") for path in out.iterdir())
+    return any(path.name != ".lock" and not path.name.startswith(disk.PARTIAL) for path in out.iterdir())
 
 
 def _refuse_changes(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
