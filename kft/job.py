@@ -22,6 +22,7 @@ from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError
 from kft.evaluation import metrics
 from kft.models import first_token, presets, scratch
+from kft.models.contrast import compares_rows
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.text.tokens import Encoder
@@ -59,11 +60,12 @@ class Job:
         return self.data.task.targets(self.data.lessons[part], self.data.vocabulary, self.stores[part])
 
     def weights(self, part: str) -> np.ndarray:
-        """How much each row of a part's store counts: `(rows,)` float32."""
-        task, store = self.data.task, self.stores[part]
-        if task.weights is None:
-            return np.ones(len(store), np.float32)
-        return task.weights(self.targets(part), self.data.vocabulary, store)
+        """How much the loss of each row of a part's store counts: `(rows,)` float32."""
+        return self.data.task.row_weights(self.targets(part), self.data.vocabulary, self.stores[part])
+
+    def counts(self, part: str) -> np.ndarray:
+        """How many tokens, or rows, the loss of each row of a part's store is the mean of: `(rows,)` float32."""
+        return self.data.task.row_counts(self.targets(part), self.data.vocabulary, self.stores[part])
 
     def finish(self) -> None:
         """Lets the task set what it computes from the training rows, by the weights as they are."""
@@ -182,11 +184,12 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         transfer_plan.apply(model, recipe.transfer)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores = _tokens(data, model)
-        if data.task.remarks is not None:
-            data = replace(data, notes=(*data.notes, *data.task.remarks(model.preprocessor, stores["train"])))
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
+        remarks = data.task.remarks(model.preprocessor, stores["train"]) if data.task.remarks else []
+        remarks += _on_comparisons(loss, recipe, chosen, micro_batches)
+        data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *remarks])))
         trained, frozen = parameters(model)
         network = first_token.network(data.task.network(model, len(data.text_columns)), model)
         disguise = data.task.disguise and data.task.disguise(recipe, model.preprocessor)
@@ -240,6 +243,24 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             name, was, value = f"{name}.{key}", was.get(key), value.get(key)
         if value != was:
             raise RunError(f"{path}: {name} was {was!r}, now {value!r}. Resume with the same, or fit anew.")
+
+
+def _on_comparisons(loss: Any, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:
+    """A note where a loss that compares rows sees fewer of them at a time than one update has."""
+    devices = chosen.count if chosen.backend == "tensorflow" else 1  # JAX computes a batch as one, whatever shares it
+    parts = {
+        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
+        "devices": devices,
+        "micro-batches": micro_batches,
+    }
+    cut = ", ".join(f"{count} {name}" for name, count in parts.items() if count > 1)
+    if not cut or not compares_rows(loss):
+        return []
+    rows = max(1, recipe.batch_size // (devices * micro_batches))
+    return [
+        f"the loss compares each row with the others that are computed with it: here with {rows - 1} in place of "
+        f"{recipe.batch_size * recipe.gradient_accumulation_steps - 1} ({cut})"
+    ]
 
 
 def _learning_rates(recipe: Recipe, model: Any) -> tuple[float, float]:

@@ -22,6 +22,8 @@ COLUMN_KNOBS = (
     *("negative", "prompt", "response", "messages", "events"),
 )
 """The knobs that name a column of the rows: what kft calls it."""
+MOST_RATE = 10.0
+"""The highest learning rate that is taken."""
 TASKS = sorted(path.stem for path in Path(__file__).with_name("tasks").glob("[a-z]*.py") if path.stem != "task")
 """The names of the tasks, each a file. They are not imported here, since they bring in TensorFlow."""
 
@@ -32,7 +34,7 @@ class Recipe(pydantic.BaseModel):
     Build it with `Recipe.of(...)`, read it from a file with `Recipe.read(path)`, write it with `.write(path)`.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # -- what is learnt, from what -------------------------------------------------------------------------------
     train: str | None = Field(
@@ -115,15 +117,23 @@ class Recipe(pydantic.BaseModel):
     )
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Decay after warmup, to zero.")
     warmup_steps: float = Field(0.1, ge=0, description="Updates of linear warmup; below 1, the share of all updates.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay, on kernels only.")
+    weight_decay: float = Field(
+        0.01, ge=0, le=100, description="Decoupled weight decay, on kernels only, in shares of each one's rate."
+    )
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's first moment.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="Decay of AdamW's second moment.")
-    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
-    max_grad_norm: float = Field(1.0, ge=0, description="Global norm that gradients are clipped to; 0: no clipping.")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="Batches whose gradients one update averages.")
+    adam_epsilon: float = Field(1e-8, gt=0, le=1, description="AdamW's epsilon.")
+    max_grad_norm: float = Field(
+        1.0, ge=0, le=1e9, description="Global norm that gradients are clipped to; 0: no clipping."
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="Batches in one update, as one large batch; fewer at the end of an epoch."
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread evenly over the classes.")
     class_weights: Literal["balanced"] | dict[str, float] | None = Field(
-        None, description="Weight of each class in the loss: balanced (n / (classes x count)), or {label: weight}."
+        None,
+        description="Weight of each class in the loss, beside the mean weight of the training rows: balanced "
+        "(n / (classes x count)), or {label: weight}.",
     )
 
     # -- generation ----------------------------------------------------------------------------------------------
@@ -175,8 +185,9 @@ class Recipe(pydantic.BaseModel):
     @pydantic.field_validator("learning_rate", "head_learning_rate")
     @classmethod
     def _positive(cls, value: float | str) -> float | str:
-        if value != "auto" and not 0 < float(value) < float("inf"):
-            raise ValueError("expected a number above 0, or auto")
+        # AdamW moves each weight by about the rate: far beyond 1 nothing is left of what was pretrained.
+        if value != "auto" and not 0 < float(value) <= MOST_RATE:
+            raise ValueError(f"expected a number above 0, at most {MOST_RATE:g}, or auto")
         return value
 
     @pydantic.field_validator("max_length")

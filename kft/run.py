@@ -200,7 +200,7 @@ class Run:
         losses = callbacks.batch_losses(task.loss(self.recipe, self.vocabulary), task.measures)
         network.compile(loss=losses[0].loss, weighted_metrics=losses, jit_compile=chosen.jit_compile)
         targets = task.targets(table, self.vocabulary, store)
-        weights = task.weights(targets, self.vocabulary, store) if task.weights else np.ones(len(store), np.float32)
+        weights = task.row_weights(targets, self.vocabulary, store)
         disguise = task.disguise and task.disguise(self.recipe, self.model.preprocessor)
         return inference.means(network, store, targets, weights, chosen, batch_size, disguise)
 

@@ -125,7 +125,8 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             start, _ = checkpoints.newest_intact(run_dir / checkpoints.FOLDER)
             notes[-1] += f"; each batch of {parts[0].batch_size} is now computed in {pieces} micro-batches"
             if not quiet:
-                print(f"note: {notes[-1]}", file=sys.stderr)
+                for note in [notes[-1], *(note for note in ready.data.notes if note not in parts[1].notes)]:
+                    print(f"note: {note}", file=sys.stderr)
         heads.save_task(ready.model, str(run_dir / run.PRESET))
 
         data = ready.data
@@ -159,6 +160,7 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
                 ready.stores["train"],
                 ready.targets("train"),
                 ready.weights("train"),
+                ready.counts("train"),
                 run_dir=run_dir,
                 validate=ready.validate if "validation" in ready.data.parts else None,
                 best_by=ready.data.best_by(ready.recipe.save_best_by),

@@ -20,8 +20,8 @@ A pure function, so that a fit that goes on meets the same batches. The epoch is
 class Feed(keras.utils.PyDataset):
     """`(features, targets, weights)` of each planned batch; only features where there are no targets.
 
-    The weights of a batch add up to 1, so that the sum of weighted losses is their mean, whatever devices share it.
-    Those of a piece add up to its share times the number of pieces: the mean over all is that of the batch.
+    Weights are divided by a total, that of the batch or of all batches of one update, whatever pieces they are fed in
+    and whatever devices share them: the losses and gradients of all add up to those of the whole.
 
     Args:
         store: Token features of all rows.
@@ -31,6 +31,7 @@ class Feed(keras.utils.PyDataset):
         inputs: The backbone's input names; other features are left out.
         targets: `(rows, …)`, or aligned with the tokens; None to predict.
         weights: `(rows,)` float32, how much each row counts beside the others; None for equal weights.
+        totals: What the weights of each batch are divided by, `(batches,)`; None for their own sums.
         disguise: What makes of each batch the one to train on in this epoch.
         epoch: The pass over the rows, from 0; None where they are only measured.
     """
@@ -43,22 +44,29 @@ class Feed(keras.utils.PyDataset):
         targets: np.ndarray | Aligned | None = None,
         weights: np.ndarray | None = None,
         *,
+        totals: np.ndarray | None = None,
         disguise: Disguise | None = None,
         epoch: int | None = None,
         pieces: int = 1,
         multiple_of: int = 1,
     ):
         super().__init__()
-        self.store, self.inputs, self.num_pieces = store, set(inputs), pieces
-        self.pieces = [(piece, batch) for batch in batches for piece in micro_batches(batch, pieces, multiple_of)]
-        self.targets, self.row_weights = targets, weights
+        self.store, self.inputs = store, set(inputs)
+        self.targets = targets
+        self.row_weights = np.ones(len(store), np.float32) if weights is None else weights
+        totals = totals_of(batches, self.row_weights) if totals is None else totals
+        self.pieces = [
+            (piece, max(float(total), 1e-12))
+            for batch, total in zip(batches, totals, strict=True)
+            for piece in micro_batches(batch, pieces, multiple_of)
+        ]
         self.disguise, self.epoch = disguise, epoch
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     def __getitem__(self, index: int) -> Any:
-        piece, whole = self.pieces[index]
+        piece, total = self.pieces[index]
         names = self.inputs if self.disguise is None else None
         features = self.store.batch(piece.rows, piece.length, names)
         if self.targets is None:
@@ -67,13 +75,15 @@ class Feed(keras.utils.PyDataset):
         if self.disguise is not None:
             features, targets = self.disguise(self.store, piece, features, targets, self.epoch)
             features = {name: features[name] for name in self.inputs}
-        share = self.num_pieces / max(float(self._weights(whole).sum()), 1e-12)
-        return features, targets, self._weights(piece) * np.float32(share)
+        is_real = np.arange(len(piece.rows)) < len(piece.rows) - piece.num_padding
+        weights = np.where(is_real, self.row_weights[piece.rows], 0.0) / total
+        return features, targets, weights.astype(np.float32)
 
-    def _weights(self, batch: Batch) -> np.ndarray:
-        weights = np.ones(len(batch.rows), np.float32) if self.row_weights is None else self.row_weights[batch.rows]
-        is_real = np.arange(len(batch.rows)) < len(batch.rows) - batch.num_padding
-        return weights * is_real.astype(np.float32)
+
+def totals_of(batches: Sequence[Batch], counts: np.ndarray) -> np.ndarray:
+    """How much the rows of each batch count together, those that only fill it up left out: `(batches,)`."""
+    real = [batch.rows[: len(batch.rows) - batch.num_padding] for batch in batches]
+    return np.array([counts[rows].sum(dtype=np.float64) for rows in real])
 
 
 def targets_of(store: Store, targets: np.ndarray | Aligned, batch: Batch) -> np.ndarray:

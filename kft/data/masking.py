@@ -164,11 +164,11 @@ class Pairing:
         return {name: found[name][second] for name in ("token_ids", "word")}
 
     def _move(self, row: dict[str, np.ndarray], second: slice, other: dict[str, np.ndarray] | None) -> None:
-        """Writes the moved sentences into a row, as far as they fit."""
+        """Writes the moved sentences into a row; that of another row as far as its own second one reached."""
         before, between, after = self.num_special
         first = slice(before, second.start - between)
         length = len(row["token_ids"])
-        room = length - second.start - after
+        room = second.stop - second.start  # not what the batch is padded to, which depends on the rows beside it
         parts = {}
         for name in ("token_ids", "word"):
             values = row[name]

@@ -23,7 +23,36 @@ def _alike(first: Any, second: Any) -> Any:
     return ops.equal(first[:, None], second[None, :])
 
 
-class RankingLoss(keras.losses.Loss):
+class InBatchLoss(keras.losses.Loss):
+    """A loss that compares the rows of a batch with each other, those that have no weight left out.
+
+    Rows without weight fill batches up. Without that they would be compared with, as copies of a row that is there.
+
+    Call arguments:
+        y_true: As the loss has it, with a leading axis of rows.
+        y_pred: Likewise.
+        sample_weight: `(batch,)`, or None where all rows are there.
+    """
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        weights = ops.ones_like(y_pred[:, 0]) if sample_weight is None else sample_weight
+        return super().__call__((y_true, ops.cast(weights, "float32") > 0), y_pred, sample_weight)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        targets, is_there = y_true
+        return self.compared(targets, y_pred, ops.cast(is_there, "bool"))
+
+    def compared(self, y_true: Any, y_pred: Any, is_there: Any) -> Any:
+        """The loss of each row, compared with those that are there: `(batch,)`."""
+        raise NotImplementedError
+
+
+def compares_rows(loss: Any) -> bool:
+    """Whether what a row costs depends on the rows beside it."""
+    return isinstance(loss, InBatchLoss)
+
+
+class RankingLoss(InBatchLoss):
     """Cross-entropy of finding a text's own pair among those of the batch, by cosine, in both directions.
 
     Every other pair of the batch is a negative, unless it has the same text or pair. Where rows have a text of their
@@ -46,19 +75,20 @@ class RankingLoss(keras.losses.Loss):
         super().__init__(name="ranking", reduction="sum")
         self.num_texts, self.scale = num_texts, scale
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def compared(self, y_true: Any, y_pred: Any, is_there: Any) -> Any:
         vectors = ops.split(ops.cast(y_pred, "float32"), self.num_texts, axis=-1)  # (batch, width) each
         text, pair = y_true[:, 0], y_true[:, 1]
         own = _rows(text)
         cosines = self.scale * ops.matmul(vectors[0], ops.transpose(vectors[1]))  # (texts, pairs)
         right = ops.sum(ops.where(own, cosines, 0.0), axis=-1)
         is_right = _alike(text, text) | _alike(pair, pair) | _alike(text, pair)
-        pairs = ops.where(is_right & ~own, NEVER, cosines)
+        is_apart = ~(is_there[:, None] & is_there[None, :])
+        pairs = ops.where((is_right | is_apart) & ~own, NEVER, cosines)
         texts = ops.transpose(pairs)
         if self.num_texts > 2:
             negatives = self.scale * ops.matmul(vectors[0], ops.transpose(vectors[2]))
             is_right = _alike(text, y_true[:, 2]) | _alike(pair, y_true[:, 2])
-            pairs = ops.concatenate([pairs, ops.where(is_right, NEVER, negatives)], axis=-1)
+            pairs = ops.concatenate([pairs, ops.where(is_right | is_apart, NEVER, negatives)], axis=-1)
         return (ops.logsumexp(pairs, axis=-1) + ops.logsumexp(texts, axis=-1)) / 2.0 - right
 
 
@@ -106,7 +136,7 @@ class CosineLoss(keras.losses.Loss):
         return ops.square(ops.sum(text * pair, axis=-1) - wanted)
 
 
-class ClassLoss(keras.losses.Loss):
+class ClassLoss(InBatchLoss):
     """Supervised contrast: cross-entropy of finding the rows of one's own class among those of the batch, by cosine.
 
     A row that has no other of its class in the batch costs nothing.
@@ -127,11 +157,11 @@ class ClassLoss(keras.losses.Loss):
         super().__init__(name="classes", reduction="sum")
         self.num_classes, self.temperature = num_classes, temperature
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def compared(self, y_true: Any, y_pred: Any, is_there: Any) -> Any:
         vectors = ops.normalize(ops.cast(y_pred, "float32")[:, : -self.num_classes], axis=-1)
-        own = _rows(y_true)
-        cosines = ops.where(own, NEVER, ops.matmul(vectors, ops.transpose(vectors)) / self.temperature)
+        is_left_out = _rows(y_true) | ~is_there[None, :]
+        cosines = ops.where(is_left_out, NEVER, ops.matmul(vectors, ops.transpose(vectors)) / self.temperature)
         costs = ops.logsumexp(cosines, axis=-1, keepdims=True) - cosines  # (batch, batch)
-        is_right = _alike(y_true, y_true) & ~own
+        is_right = _alike(y_true, y_true) & ~is_left_out
         num_right = ops.sum(ops.cast(is_right, "float32"), axis=-1)
         return ops.sum(ops.where(is_right, costs, 0.0), axis=-1) / ops.maximum(num_right, 1.0)

@@ -19,6 +19,7 @@ from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
 from kft.text import extraction as graph
+from kft.text.extraction import IMPOSSIBLE
 
 ALWAYS = 1.0  # the threshold of a model that answers every question
 
@@ -36,12 +37,15 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
 
 
 def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
-    """The first and last token of the first gold answer in each window, 0 where it has none: `(rows, 2)` int32."""
+    """The first and last token of the first gold answer in each window, 0 where it has none, and the window's tokens.
+
+    `(rows, 3)` int32.
+    """
     gold = [row[0] if row else None for row in table.texts("answers")]
     first = np.array([g["start"] if g else -1 for g in gold])
     last = np.array([g["start"] + len(g["text"]) if g else -1 for g in gold])
-    found = np.zeros((len(tokens), 2), np.int32)
     offsets = tokens.offsets[tokens.group_of("start")]
+    found = np.stack([np.zeros_like(np.diff(offsets))] * 2 + [np.diff(offsets)], axis=1).astype(np.int32)
     for row, text in enumerate(tokens.texts):
         if first[text] < 0:
             continue
@@ -50,7 +54,7 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
         inside = np.flatnonzero((starts >= 0) & (ends > first[text]) & (starts < last[text]))
         # A window that cuts the answer does not have it.
         if len(inside) and starts[inside[0]] <= first[text] and ends[inside[-1]] >= last[text]:
-            found[row] = inside[0], inside[-1]
+            found[row, :2] = inside[0], inside[-1]
     return found
 
 
@@ -60,14 +64,20 @@ def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
 
 
 class SpanCrossentropy(keras.losses.Loss):
-    """Mean of the cross-entropies over the tokens of where the answer begins and where it ends."""
+    """Mean of the cross-entropies over the tokens of where the answer begins and where it ends.
+
+    Padding is none of them, so that a window costs the same however far its batch is padded.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="crossentropy", reduction="sum")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        log_probs = ops.log_softmax(ops.cast(y_pred, "float32"), axis=1)  # (batch, tokens, 2)
-        one_hot = ops.one_hot(ops.cast(y_true, "int32"), ops.shape(y_pred)[1])  # (batch, 2, tokens)
+        places = ops.cast(y_true, "int32")
+        is_token = ops.arange(ops.shape(y_pred)[1], dtype="int32")[None, :] < places[:, 2:]  # (batch, tokens)
+        logits = ops.where(is_token[:, :, None], ops.cast(y_pred, "float32"), IMPOSSIBLE)
+        log_probs = ops.log_softmax(logits, axis=1)  # (batch, tokens, 2)
+        one_hot = ops.one_hot(places[:, :2], ops.shape(y_pred)[1])  # (batch, 2, tokens)
         return -ops.sum(one_hot * ops.transpose(log_probs, (0, 2, 1)), axis=(1, 2)) / 2.0
 
 

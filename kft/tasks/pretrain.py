@@ -143,9 +143,9 @@ def num_maskable(table: Table, vocabulary: Vocabulary, store: Store) -> np.ndarr
     return np.add.reduceat(np.append(store.ids["word"] >= 0, 0), offsets[:-1]).astype(np.int32)
 
 
-def masked_weights(counts: np.ndarray, vocabulary: Vocabulary, store: Store) -> np.ndarray:
-    """A row counts as much as it has hidden tokens."""
-    return num_hidden(counts, vocabulary["mask_rate"]).astype(np.float32)
+def masked_counts(maskable: np.ndarray, vocabulary: Vocabulary, store: Store) -> np.ndarray:
+    """The hidden tokens of each row: `(rows,)`."""
+    return num_hidden(maskable, vocabulary["mask_rate"])
 
 
 def following(table: Table, vocabulary: Vocabulary, store: Store) -> Aligned:
@@ -153,9 +153,9 @@ def following(table: Table, vocabulary: Vocabulary, store: Store) -> Aligned:
     return blocks.following(store)
 
 
-def block_weights(aligned: Aligned, vocabulary: Vocabulary, store: Store) -> np.ndarray:
-    """A block counts as much as it has tokens."""
-    return store.lengths.astype(np.float32)
+def block_counts(aligned: Aligned, vocabulary: Vocabulary, store: Store) -> np.ndarray:
+    """The tokens of each block: `(rows,)`."""
+    return store.lengths
 
 
 def by_losses(found: Mapping[str, float]) -> dict[str, float]:
@@ -195,7 +195,7 @@ MLM = Task(
     features=masked.encode,
     head=masked_head,
     loss=loss,
-    weights=masked_weights,
+    counts=masked_counts,
     answers=None,
     score=None,
     by_losses=by_losses,
@@ -211,7 +211,7 @@ CLM = replace(
     targets=following,
     features=causal.encode,
     head=causal_head,
-    weights=block_weights,
+    counts=block_counts,
     arrange=blocks.cut,
     disguise=None,
     respond=perplexities,

@@ -97,11 +97,11 @@ def _kinds(vocabulary: Vocabulary) -> set[str]:
 def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
     """The class of the word that is read off each token, -1 for tokens of which none is."""
     ids = {name: i for i, name in enumerate(vocabulary["labels"])}
-    classes, counts = [], []
+    classes, num_words = [], []
     for tags in _word_tags(table, vocabulary):
         classes += [ids[tag] for tag in tags]
-        counts.append(len(tags))
-    begins = np.concatenate([[0], np.cumsum(counts)])[:-1]
+        num_words.append(len(tags))
+    begins = np.concatenate([[0], np.cumsum(num_words)])[:-1]
     group = tokens.group_of("word")
     text = np.repeat(tokens.texts, np.diff(tokens.offsets[group]))
     word = np.asarray(tokens.ids["word"])
@@ -161,10 +161,9 @@ def loss(recipe: Recipe, vocabulary: Vocabulary) -> WordCrossentropy:
     return WordCrossentropy()
 
 
-def weights(aligned: Aligned, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
-    """A row counts as much as it has words."""
-    counts = np.add.reduceat(np.append(aligned.values >= 0, 0), tokens.offsets[aligned.group][:-1])
-    return np.asarray(counts, np.float32)
+def counts(aligned: Aligned, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
+    """The words of each row, or what else its tokens have a class for: `(rows,)`."""
+    return np.add.reduceat(np.append(aligned.values >= 0, 0), tokens.offsets[aligned.group][:-1])
 
 
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
@@ -229,7 +228,7 @@ TAG = Task(
     features=graph.encode,
     head=head,
     loss=loss,
-    weights=weights,
+    counts=counts,
     answers=answers,
     score=score,
     metrics=metric_names,

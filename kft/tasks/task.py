@@ -92,8 +92,8 @@ class Task:
         features: (preprocessor, text tensors) to the backbone's inputs and what else `answers` needs of the tokens, in
             TF graph code.
         head: (preset, vocabulary, max_length, dtype, seed) to a KerasHub task model.
-        loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs that sums the rows by their weights; those
-            of a batch add up to 1.
+        loss: (recipe, vocabulary) to a Keras loss on the model's raw outputs that sums the rows by their weights. Those
+            of one update of the weights add up to 1, or to what its rows weigh beside all of train.
         answers: (outputs, vocabulary, features that the model does not read, texts) to named answers, one of each for
             every text, in TF graph code; predict and the export call it. None where `respond` is in its place.
         score: (answers as NumPy arrays, table, vocabulary) to metrics; None where `by_losses` says it all.
@@ -104,6 +104,8 @@ class Task:
         prepare: A clean table to the same with the columns that the task goes on with, where users may give others.
         weights: (targets, vocabulary, token store) to the weight of each row of the store, `(rows,)` float32; None for
             equal weights.
+        counts: (targets, vocabulary, token store) to how many tokens the loss of each row is the mean of, `(rows,)`;
+            None where it is not one of tokens, and each row counts once.
         calibrate: (answers to the validation rows, their table, vocabulary) to the vocabulary with what is tuned on
             them, such as thresholds; None where nothing is.
         network: (task model, number of text columns) to the model that trains and is evaluated, from features to raw
@@ -144,6 +146,7 @@ class Task:
     prepare: Callable[[Table], Table] = lambda table: table
     lessons: Callable[[Table], Table] = lambda table: table
     weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
+    counts: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
     calibrate: Callable[[Mapping[str, np.ndarray], Table, Vocabulary], Vocabulary] | None = None
     network: Callable[[Any, int], keras.Model] = whole
     derived: Sequence[str] = ()
@@ -162,6 +165,16 @@ class Task:
     def of(self, vocabulary: Vocabulary) -> Task:
         """The task as it goes on once its vocabulary is known."""
         return self.variants[vocabulary["objective"]] if self.variants and "objective" in vocabulary else self
+
+    def row_counts(self, targets: Any, vocabulary: Vocabulary, store: Store) -> np.ndarray:
+        """How many tokens, or rows, the loss of each row of a store is the mean of: `(rows,)` float32."""
+        found = np.ones(len(store)) if self.counts is None else self.counts(targets, vocabulary, store)
+        return np.asarray(found, np.float32)
+
+    def row_weights(self, targets: Any, vocabulary: Vocabulary, store: Store) -> np.ndarray:
+        """How much the loss of each row of a store counts: its weight, times what it is the mean of, `(rows,)`."""
+        counts = self.row_counts(targets, vocabulary, store)
+        return counts if self.weights is None else counts * self.weights(targets, vocabulary, store)
 
     @property
     def text_columns(self) -> list[str]:

@@ -74,6 +74,7 @@ class Watch(keras.callbacks.Callback):
         part: The batches of this call, one a step.
         sources: (rows of a batch) to the rows of the table that they are from.
         micro_batches: Pieces that each of them is fed in.
+        scales: What the summed losses of each are multiplied by to make the mean over its rows: `(batches,)`.
         first_update: The step that ends with the first update of the weights, if loss scaling does not skip it.
         progress: What shows each step.
         interrupted: Tells whether a signal asked to stop.
@@ -89,6 +90,7 @@ class Watch(keras.callbacks.Callback):
         part: Sequence[Batch],
         sources: Callable[[np.ndarray], np.ndarray],
         micro_batches: int,
+        scales: Sequence[float] | np.ndarray,
         first_update: int,
         progress: Progress,
         interrupted: Callable[[], bool],
@@ -96,7 +98,7 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         self.step, self.epoch = step, epoch
         self.history, self.rate, self.micro_batches = history, rate, micro_batches
-        self.part, self.sources = part, sources
+        self.part, self.sources, self.scales = part, sources, scales
         self.first_update, self.progress, self.interrupted = first_update, progress, interrupted
         self.losses: list[float] = []
         self.failure: TrainingError | None = None
@@ -112,7 +114,7 @@ class Watch(keras.callbacks.Callback):
             return
         if len(self._pieces) < self.micro_batches:
             return
-        loss, rate = sum(self._pieces) / len(self._pieces), self.rate(self.step)
+        loss, rate = sum(self._pieces) * float(self.scales[len(self.losses)]), self.rate(self.step)
         self._pieces = []
         self.step += 1
         self.losses.append(loss)

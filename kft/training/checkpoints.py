@@ -29,6 +29,7 @@ ROLES = (
     "velocity",
     "iteration",
     "gradient_norm",
+    "num_updates",
     "learning_rate",
     "step_counter",
     "dynamic_scale",
@@ -46,6 +47,7 @@ class Position:
         step: Batches trained on since the start: one a step.
         best_step: The step of the best weights so far by `save_best_by`; None before the first validation.
         best_value: That metric's value there.
+        best_loss: The validation loss there, which decides between equal values.
         stale_epochs: Validations since then.
         micro_batches: Pieces that each batch was computed in.
         train_s: Seconds spent in training batches.
@@ -58,6 +60,7 @@ class Position:
     step: int = 0
     best_step: int | None = None
     best_value: float | None = None
+    best_loss: float | None = None
     stale_epochs: int = 0
     micro_batches: int = 1
     train_s: float = 0.0
@@ -133,10 +136,10 @@ def restore(path: Path, network: Any, optimizer: Any, micro_batches: int = 1) ->
 
 
 def _recount(arrays: dict[str, np.ndarray], factor: float) -> None:
-    """The optimizer's count of calls and sums of gradients, as other micro-batches would have made them."""
+    """The optimizer's count of calls, as other micro-batches would have made it; sums of gradients stay as they are."""
     for name, array in arrays.items():
-        if _is_sum(name) or name.startswith("optimizer/iteration/"):
-            arrays[name] = (array * factor).astype(array.dtype)
+        if name.startswith("optimizer/iteration/"):
+            arrays[name] = np.rint(array * factor).astype(array.dtype)
 
 
 def _is_sum(name: str) -> bool:

@@ -33,9 +33,10 @@ def assign(variable: Any, value: Any) -> None:
     tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tf.cast(value, variable.dtype))
 
 
-def assign_add(variable: Any, value: Any) -> None:
-    """Adds to it likewise."""
+def added(variable: Any, value: Any) -> Any:
+    """Adds to it likewise, and gives the sum."""
     tf.raw_ops.AssignAddVariableOp(resource=variable.handle, value=tf.cast(value, variable.dtype))
+    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
 
 
 def global_norm(gradients: Sequence[Any]) -> Any:
@@ -69,7 +70,7 @@ def adamw_step(
         step: The number of this update, from 1.
         learning_rate: A scalar.
         factors: What multiplies it, for each variable.
-        decays: Decoupled weight decay of each variable, in shares of the learning rate; 0 for none.
+        decays: Decoupled weight decay of each variable, in shares of its own learning rate; 0 for none.
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
         epsilon: Added to the root of the second moment.
@@ -78,12 +79,12 @@ def adamw_step(
     powers = {"beta1_power": tf.pow(beta_1, step), "beta2_power": tf.pow(beta_2, step)}
     constants = {"beta1": tf.constant(beta_1), "beta2": tf.constant(beta_2), "epsilon": tf.constant(epsilon)}
     rates = {factor: learning_rate * factor for factor in set(factors)}
-    shrinkages = {decay: learning_rate * decay for decay in set(decays)}
+    shrinkages = {pair: rates[pair[0]] * pair[1] for pair in set(zip(factors, decays, strict=True))}
     for variable, momentum, velocity, gradient, factor, decay in zip(
         variables, momentums, velocities, gradients, factors, decays, strict=True
     ):
         if decay:
-            shrunk = variable.read_value() * shrinkages[decay]
+            shrunk = variable.read_value() * shrinkages[factor, decay]
             tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=shrunk)
         handles = {"var": variable.handle, "m": momentum.handle, "v": velocity.handle}
         tf.raw_ops.ResourceApplyAdam(**handles, **powers, **constants, lr=rates[factor], grad=gradient)

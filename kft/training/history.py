@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -38,7 +39,8 @@ class History:
         self._write(step=step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
     def add(self, record: dict[str, Any]) -> None:
-        """Appends a record; its numbers become scalars at its `step`."""
+        """Appends a record; its numbers become scalars at its `step`. Those that are not finite are left out."""
+        record = {k: v for k, v in record.items() if not isinstance(v, float) or math.isfinite(v)}
         self._file.write(json.dumps(record) + "\n")
         values = [
             self._summaries.Summary.Value(tag=f"{record['kind']}/{name}", simple_value=float(value))

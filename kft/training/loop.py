@@ -7,6 +7,7 @@ checkpoint is ever taken in the middle of `model.fit`.
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import sys
 import time
@@ -18,17 +19,19 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from kft.data import batches
-from kft.data.feed import Disguise, Feed, for_keras
+from kft.data.feed import Disguise, Feed, for_keras, totals_of
 from kft.data.store import Aligned, Store
-from kft.errors import Interrupted
+from kft.errors import Interrupted, TrainingError
 from kft.evaluation import metrics
 from kft.recipe import Recipe
 from kft.training import callbacks, checkpoints, inference, optimizers
 from kft.training import history as histories
 from kft.training.checkpoints import Position
 from kft.training.devices import Devices, memory_errors
+from kft.training.windows import Windows, expected_weights, update_totals
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Trainer:
         devices: Where it computes.
         recipe: The knobs.
         rate: The learning rate as a function of the step.
-        micro_batches: Pieces that each batch is computed in, one after the other, where memory is short.
+        windows: Which batches make up an update of the weights, and which pieces a batch.
         disguise: What makes the batches of each epoch from the store's; None where they are the same in each.
     """
 
@@ -48,8 +51,13 @@ class Trainer:
     devices: Devices
     recipe: Recipe
     rate: optimizers.WarmupDecay
-    micro_batches: int = 1
+    windows: Windows
     disguise: Disguise | None = None
+
+    @property
+    def micro_batches(self) -> int:
+        """Pieces that each batch is computed in, one after the other, where memory is short."""
+        return self.windows.pieces
 
     @property
     def inputs(self) -> list[str]:
@@ -66,6 +74,7 @@ class Trainer:
         part: list[batches.Batch],
         targets: np.ndarray | Aligned | None,
         weights: np.ndarray | None = None,
+        totals: np.ndarray | None = None,
         epoch: int = 0,
     ) -> Any:
         """What `model.fit` takes for these batches, or `model.predict` where there are no targets."""
@@ -76,6 +85,7 @@ class Trainer:
                 self.inputs,
                 targets,
                 weights,
+                totals=totals,
                 disguise=self.disguise,
                 epoch=epoch,
                 pieces=self.micro_batches,
@@ -114,6 +124,12 @@ def total_steps(recipe: Recipe, batches_per_epoch: int) -> int:
     return min(batches_per_epoch * recipe.epochs, recipe.max_steps or sys.maxsize)
 
 
+def windows_of(recipe: Recipe, batches_per_epoch: int, micro_batches: int = 1) -> Windows:
+    """Which batches of a fit make up each update, and which calls of the optimizer a batch."""
+    total = total_steps(recipe, batches_per_epoch)
+    return Windows(batches_per_epoch, total, recipe.gradient_accumulation_steps, micro_batches)
+
+
 def prepare(
     network: keras.Model,
     loss: Any,
@@ -145,15 +161,16 @@ def prepare(
         from kft.training import kernels
 
         kernels.use(network)
-    rate = optimizers.schedule(recipe, peak, total_steps(recipe, batches_per_epoch), micro_batches)
+    windows = windows_of(recipe, batches_per_epoch, micro_batches)
+    rate = optimizers.schedule(recipe, peak, windows)
     network.compile(
-        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors, micro_batches),
+        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors),
         loss=loss,
         weighted_metrics=callbacks.batch_losses(loss, measures or {}),
         jit_compile=devices.jit_compile,
     )
     network.optimizer.build(network.trainable_variables)
-    return Trainer(network, devices, recipe, rate, micro_batches, disguise)
+    return Trainer(network, devices, recipe, rate, windows, disguise)
 
 
 def train(
@@ -161,6 +178,7 @@ def train(
     store: Store,
     targets: np.ndarray | Aligned,
     weights: np.ndarray | None = None,
+    counts: np.ndarray | None = None,
     *,
     run_dir: Path,
     validate: Callable[[], dict[str, float]] | None,
@@ -175,7 +193,9 @@ def train(
         trainer: The compiled model.
         store: Token features of the training rows.
         targets: `(rows, …)` targets, or aligned with the tokens.
-        weights: `(rows,)` float32, how much each row counts; None for equal weights.
+        weights: `(rows,)` float32, how much the loss of each row counts; None for equal weights.
+        counts: `(rows,)` float32, how many tokens it is the mean of; None for 1. The loss of an update is the weighted
+            sum over its rows, divided by what they count and by the mean weight of all rows.
         run_dir: Where history, TensorBoard and checkpoints go.
         validate: Gives the metrics of the validation rows, prefixed `val_`; None keeps the last weights.
         best_by: The validation metric, without prefix, whose best weights are kept.
@@ -190,7 +210,9 @@ def train(
     """
     recipe, network, folder = trainer.recipe, trainer.network, run_dir / checkpoints.FOLDER
     position = _restored(trainer, start, run_dir)
-    total = total_steps(recipe, len(trainer.plan(store, 0)))
+    total = total_steps(recipe, trainer.windows.batches_per_epoch)
+    weights = np.ones(len(store), np.float32) if weights is None else weights
+    expected = expected_weights(weights, np.ones(len(store), np.float32) if counts is None else counts)
     epoch_losses = [r["loss"] for r in histories.read(run_dir) if r["kind"] == "step" and r["epoch"] == position.epoch]
     with (
         contextlib.closing(histories.History(run_dir, position.step)) as history,
@@ -200,6 +222,7 @@ def train(
         # A signal in the last step of the fit leaves its epoch to be ended.
         while (position.step < total or position.batch) and not _is_stale(position, recipe):
             planned = trainer.plan(store, position.epoch)[: total - position.step + position.batch]
+            totals = update_totals(planned, expected, recipe.gradient_accumulation_steps)
             for begin, end in callbacks.segments(position.batch, len(planned), recipe.checkpoint_every):
                 part = planned[begin:end]
                 watch = callbacks.Watch(
@@ -210,18 +233,20 @@ def train(
                     part=part,
                     sources=store.sources,
                     micro_batches=trainer.micro_batches,
-                    first_update=recipe.gradient_accumulation_steps,
+                    scales=totals[begin:end] / np.maximum(totals_of(part, expected), 1e-12),
+                    first_update=trainer.windows.most_calls // trainer.micro_batches,
                     progress=progress,
                     interrupted=signals.came,
                 )
                 began = time.monotonic()
                 with memory_errors(partial(_out_of_memory, watch)):
-                    fed = trainer.feed(store, part, targets, weights, position.epoch)
+                    fed = trainer.feed(store, part, targets, weights, totals[begin:end], position.epoch)
                     network.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
                 seconds = time.monotonic() - began
                 history.flush()
                 if watch.failure:
                     raise watch.failure
+                _refuse_what_is_not_finite(network, watch.step, trainer.rate.at(watch.step - 1))
                 epoch_losses += watch.losses
                 done = part[: len(watch.losses)]
                 position = replace(
@@ -265,12 +290,29 @@ def _restored(trainer: Trainer, start: Path | None, run_dir: Path) -> Position:
     copy.replace(run_dir / histories.FILE)
     if position.best_step is not None and not checkpoints.is_intact(checkpoints.at(folder, position.best_step)):
         note = f"the weights of step {position.best_step}, the best so far, were lost; the best is sought from here on"
-        return replace(position, best_step=None, best_value=None, stale_epochs=0, notes=(*position.notes, note))
+        notes = (*position.notes, note)
+        return replace(position, best_step=None, best_value=None, best_loss=None, stale_epochs=0, notes=notes)
     return position
 
 
 def _out_of_memory(watch: callbacks.Watch) -> str:
     return f"step {watch.step + 1}: out of memory"
+
+
+def _refuse_what_is_not_finite(network: keras.Model, step: int, rate: float) -> None:
+    """Looks at the weights that an update has made: before they are judged, kept or saved.
+
+    Raises:
+        TrainingError: Names some that are not finite.
+    """
+    broken = [v.path for v in network.trainable_variables if not bool(ops.all(ops.isfinite(ops.convert_to_tensor(v))))]
+    if broken:
+        shown = ", ".join(broken[:5]) + (", …" if len(broken) > 5 else "")
+        raise TrainingError(
+            f"step {step}: {len(broken)} of the trained variables have values that are not finite ({shown}; learning "
+            f"rate {rate:.3g}). Training stopped; earlier checkpoints are intact. Try a lower learning_rate or "
+            "weight_decay, a longer warmup, or precision=float32."
+        )
 
 
 def _is_stale(position: Position, recipe: Recipe) -> bool:
@@ -300,7 +342,11 @@ def _end_epoch(
     best_by: str,
     progress: callbacks.Progress,
 ) -> Position:
-    """Validates, records the epoch, and moves the position to the start of the next."""
+    """Validates, records the epoch, and moves the position to the start of the next.
+
+    Of epochs with the same value of `best_by`, the one with the least validation loss is the best. That does not make
+    training go on: patience counts epochs without a better value.
+    """
     found = validate() if validate else {}
     loss = float(np.mean(losses))
     history.add({"kind": "epoch", "epoch": position.epoch, "step": position.step, "loss": loss, **found})
@@ -310,11 +356,16 @@ def _end_epoch(
     position = replace(position, epoch=position.epoch + 1, batch=0)
     if not found:
         return position
-    value = found[f"val_{best_by}"]
+    value, loss_there = found[f"val_{best_by}"], found.get("val_loss", 0.0)
+    if not math.isfinite(value):
+        progress.note(f"epoch {position.epoch}: val_{best_by} is {value}; its weights are not kept as the best")
+        return replace(position, stale_epochs=position.stale_epochs + 1)
     sign = 1 if metrics.direction(best_by) == "max" else -1
-    if position.best_value is None or sign * value > sign * position.best_value:
-        return replace(position, best_step=position.step, best_value=value, stale_epochs=0)
-    return replace(position, stale_epochs=position.stale_epochs + 1)
+    is_better = position.best_value is None or sign * value > sign * position.best_value
+    is_tie = value == position.best_value and position.best_loss is not None and loss_there < position.best_loss
+    if is_better or is_tie:
+        position = replace(position, best_step=position.step, best_value=value, best_loss=loss_there)
+    return replace(position, stale_epochs=0 if is_better else position.stale_epochs + 1)
 
 
 def _checkpoint(trainer: Trainer, run_dir: Path, position: Position) -> None:

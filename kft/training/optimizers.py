@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import keras
@@ -11,124 +12,179 @@ import numpy as np
 from keras import ops, saving
 
 from kft.recipe import Recipe
+from kft.training.windows import Windows
 
 
 @saving.register_keras_serializable(package="kft")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warmup from zero to `peak`, then decay to zero at `total_steps`.
+    """Linear warmup from zero to `peak`, then decay to zero at `total_updates`.
 
     Args:
-        peak: The highest rate, reached after `warmup_steps`.
-        warmup_steps: Steps of warmup; 0 starts at the peak.
-        total_steps: The step at which linear and cosine decay reach zero.
+        peak: The highest rate, reached after `warmup_updates`.
+        warmup_updates: Updates of warmup; 0 starts at the peak.
+        total_updates: The update at which linear and cosine decay reach zero.
         decay: `"linear"`, `"cosine"` (half a period) or `"constant"`.
-        calls_per_step: How many calls, counted by the optimizer, make up a step.
+        windows: Which calls, counted by the optimizer, make up an update; None where each is one.
     """
 
     def __init__(
-        self, peak: float, warmup_steps: int, total_steps: int, decay: str = "linear", calls_per_step: int = 1
+        self,
+        peak: float,
+        warmup_updates: int,
+        total_updates: int,
+        decay: str = "linear",
+        windows: Windows | Mapping[str, int] | None = None,
     ):
         super().__init__()
-        self.peak, self.warmup_steps, self.total_steps, self.decay = peak, warmup_steps, total_steps, decay
-        self.calls_per_step = calls_per_step
+        self.peak, self.warmup_updates, self.total_updates, self.decay = peak, warmup_updates, total_updates, decay
+        self.windows = Windows(**windows) if isinstance(windows, Mapping) else windows
 
     def __call__(self, call: Any) -> Any:
-        step = ops.cast(ops.floor_divide(call, self.calls_per_step), "float32")
-        rising = (step + 1.0) / max(1.0, float(self.warmup_steps))
-        done = (step - self.warmup_steps) / max(1.0, float(self.total_steps - self.warmup_steps))
+        update = call if self.windows is None else self.windows.update_of(ops.convert_to_tensor(call))
+        update = ops.cast(update, "float32")
+        rising = (update + 1.0) / max(1.0, float(self.warmup_updates))
+        done = (update - self.warmup_updates) / max(1.0, float(self.total_updates - self.warmup_updates))
         done = ops.clip(done, 0.0, 1.0)
         falling = {
             "linear": lambda: 1.0 - done,
             "cosine": lambda: 0.5 * (1.0 + ops.cos(math.pi * done)),
             "constant": lambda: ops.ones_like(done),
         }[self.decay]()
-        return self.peak * ops.where(step < self.warmup_steps, rising, falling)
+        return self.peak * ops.where(update < self.warmup_updates, rising, falling)
 
     def at(self, step: int) -> float:
-        """The rate of one step as a plain number."""
-        return float(ops.convert_to_numpy(self(step * self.calls_per_step)))
+        """The rate of one step, which is a batch, as a plain number."""
+        return float(ops.convert_to_numpy(self(step * (self.windows.pieces if self.windows else 1))))
 
     def get_config(self) -> dict[str, Any]:
-        names = ("peak", "warmup_steps", "total_steps", "decay", "calls_per_step")
-        return {name: getattr(self, name) for name in names}
+        names = ("peak", "warmup_updates", "total_updates", "decay")
+        windows = self.windows and asdict(self.windows)
+        return {**{name: getattr(self, name) for name in names}, "windows": windows}
 
 
-def schedule(recipe: Recipe, peak: float, total_steps: int, micro_batches: int = 1) -> WarmupDecay:
-    """The recipe's schedule over `total_steps` batches of `micro_batches` each, which are what Keras counts."""
-    accumulated = recipe.gradient_accumulation_steps
+def schedule(recipe: Recipe, peak: float, windows: Windows) -> WarmupDecay:
+    """The recipe's schedule over the updates of a fit."""
     is_share = recipe.warmup_steps < 1
-    warmup = round(recipe.warmup_steps * total_steps) if is_share else round(recipe.warmup_steps) * accumulated
-    return WarmupDecay(peak, warmup, total_steps, recipe.schedule, micro_batches)
+    warmup = round(recipe.warmup_steps * windows.num_updates) if is_share else round(recipe.warmup_steps)
+    return WarmupDecay(peak, warmup, windows.num_updates, recipe.schedule, windows)
 
 
 @saving.register_keras_serializable(package="kft")
 class FusedAdamW(keras.optimizers.AdamW):
     """Keras's AdamW with a rate for each variable, and TensorFlow's fused kernel for the update on that backend.
 
+    The gradients of the calls that make up an update are summed, not averaged: weights of rows say what each counts.
+
+    Args:
+        learning_rate: A number, or a function of the call.
+        windows: Which calls make up an update; None where each is one.
+        **settings: Of Keras's AdamW.
+
     Attributes:
-        factors: For some variables, by path, what multiplies the learning rate; 1 for all others.
-        gradient_norm: The global norm of the latest call's gradients, before clipping.
+        factors: For some variables, by path, what multiplies learning rate and decay; 1 for all others.
+        gradient_norm: The global norm of the gradients of the latest update, so far as they came, before clipping.
     """
 
     factors: Mapping[str, float] = {}
+
+    def __init__(self, learning_rate: Any = 0.001, *, windows: Windows | None = None, **settings: Any):
+        most_calls = windows.most_calls if windows else 1
+        # Keras makes the variables that gradients are summed in.
+        super().__init__(learning_rate, gradient_accumulation_steps=most_calls if most_calls > 1 else None, **settings)
+        self.windows = windows or Windows(1, 1)
 
     def build(self, variables: list[Any]) -> None:
         if self.built:
             return
         super().build(variables)
         self.gradient_norm = self.add_variable((), aggregation="only_first_replica", name="gradient_norm")
+        self.num_updates = self.add_variable((), dtype="int32", aggregation="only_first_replica", name="num_updates")
 
-    def _clip_gradients(self, grads: Any) -> Any:
-        """Keras's clipping by global norm, which keeps the norm."""
-        norm = self._global_norm(grads)
-        if not self.gradient_accumulation_steps:
-            self._keep_norm(norm)
-        if not self.global_clipnorm:
-            return grads
-        # A norm of NaN or infinity makes every gradient NaN, so that no half of the update is lost in silence.
-        scale = ops.minimum(1.0, self.global_clipnorm / norm) + (norm - norm)
-        return [gradient * ops.cast(scale, gradient.dtype) for gradient in grads]
+    @property
+    def iterations(self) -> Any:
+        """Updates made, where Keras counts calls: what the bias of Adam's moments is corrected by."""
+        return self.num_updates if self.built else self._iterations
+
+    def skip(self) -> None:
+        """Counts a call whose gradients cannot be used; where it is the last of its update, the others' are applied."""
+        if self.gradient_accumulation_steps:
+            sums = [accumulator + 0.0 for accumulator in self._accumulated_gradients]
+            norm = self._global_norm(sums)
+            self._update_if(ops.logical_and(self._is_last_call(), norm > 0.0), sums, norm, self._trainable_variables)
+        self._iterations.assign_add(1)
 
     def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
-        """Keras's update, of the sum over replicas: on TensorFlow it would clip each replica's share by itself."""
+        """Keras's update, of the sum over replicas and calls: on TensorFlow it would clip each replica's share."""
         if keras.config.backend() == "tensorflow":
             from kft.training import fused
 
             grads = fused.summed(grads, trainable_variables)
-        super()._backend_apply_gradients(grads, trainable_variables)
-        if self.gradient_accumulation_steps:  # so that what is not finite is seen before it is summed into a checkpoint
-            self._keep_norm(self._global_norm(grads))
+        sums = self._accumulate(grads, trainable_variables) if self.gradient_accumulation_steps else grads
+        norm = self._global_norm(sums)
+        self._set(self.gradient_norm, norm)  # in each call, so that what is not finite is seen before a checkpoint
+        if self.gradient_accumulation_steps:
+            self._update_if(self._is_last_call(), sums, norm, trainable_variables)
+        else:
+            self._update(sums, norm, trainable_variables)
 
-    def _keep_norm(self, norm: Any) -> None:
+    def _is_last_call(self) -> Any:
+        return self.windows.is_last(ops.convert_to_tensor(self._iterations))
+
+    def _accumulate(self, grads: Any, trainable_variables: Any) -> list[Any]:
+        """Adds gradients to those of the update so far, and gives the sums."""
+        accumulators = [self._accumulated_gradients[self._get_variable_index(v)] for v in trainable_variables]
         if keras.config.backend() == "tensorflow":
             from kft.training import fused
 
-            fused.assign(self.gradient_norm.value, norm)
+            return [fused.added(a.value, gradient) for a, gradient in zip(accumulators, grads, strict=True)]
+        for accumulator, gradient in zip(accumulators, grads, strict=True):
+            accumulator.assign(accumulator + gradient)
+        return [ops.convert_to_tensor(accumulator) for accumulator in accumulators]
+
+    def _update_if(self, is_due: Any, sums: list[Any], norm: Any, trainable_variables: Any) -> None:
+        """The update, and sums that begin anew, if an update is due."""
+
+        def update() -> None:
+            self._update(sums, norm, trainable_variables)
+            for accumulator in self._accumulated_gradients:
+                self._set(accumulator, ops.zeros(accumulator.shape, accumulator.dtype))
+
+        if keras.config.backend() != "jax":
+            ops.cond(is_due, update, lambda: None)
+            return
+        # In JAX a branch sets no variables: both outcomes are there, and one is chosen.
+        state = [*trainable_variables, *self.variables]
+        before = [variable.value for variable in state]
+        update()
+        for variable, value in zip(state, before, strict=True):
+            variable.assign(ops.where(is_due, variable.value, value))
+
+    def _update(self, grads: Any, norm: Any, trainable_variables: Any) -> None:
+        """Clips gradients of this global norm, and updates the weights."""
+        if self.global_clipnorm:
+            # A norm of NaN or infinity makes every gradient NaN, so that no half of the update is lost in silence.
+            scale = ops.minimum(1.0, self.global_clipnorm / norm) + (norm - norm)
+            grads = [gradient * ops.cast(scale, gradient.dtype) for gradient in grads]
+        self._apply_weight_decay(trainable_variables)
+        self._backend_update_step(grads, trainable_variables, self.learning_rate)
+        self._set(self.num_updates, self.num_updates + 1)
+
+    def _set(self, variable: Any, value: Any) -> None:
+        if keras.config.backend() == "tensorflow":
+            from kft.training import fused
+
+            fused.assign(variable.value, value)
         else:
-            self.gradient_norm.assign(norm)
-
-    def _backend_increment_gradient_accumulators(self, grads: Any, acc_grads: Any) -> None:
-        if keras.config.backend() != "tensorflow":
-            super()._backend_increment_gradient_accumulators(grads, acc_grads)
-            return
-        from kft.training import fused
-
-        for gradient, accumulator in zip(grads, acc_grads, strict=True):
-            fused.assign_add(accumulator.value, gradient)
-
-    def _backend_reset_gradient_accumulators(self) -> None:
-        if keras.config.backend() != "tensorflow":
-            super()._backend_reset_gradient_accumulators()
-            return
-        from kft.training import fused
-
-        for accumulator in self._accumulated_gradients:
-            fused.assign(accumulator.value, ops.zeros(accumulator.shape, accumulator.dtype))
+            variable.assign(value)
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Keras's decay; on TensorFlow it is part of the update."""
-        if keras.config.backend() != "tensorflow":
-            super()._apply_weight_decay(variables)
+        """Keras's decay, at each variable's own rate; on TensorFlow it is part of the update."""
+        if keras.config.backend() == "tensorflow":
+            return
+        for variable in variables:
+            if self.weight_decay and self._use_weight_decay(variable):
+                share = self.learning_rate * self._factor(variable) * self.weight_decay
+                variable.assign(variable * ops.cast(1.0 - share, variable.dtype))
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
         if keras.config.backend() != "tensorflow":
@@ -169,36 +225,53 @@ class FusedAdamW(keras.optimizers.AdamW):
         return ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
 
 
+class LossScaling(keras.optimizers.LossScaleOptimizer):
+    """Keras's scaling of float16 losses, where a call whose gradients overflow is counted too.
+
+    Keras leaves it out of the count, so that each update would end a call later than the rows that it is weighted by.
+    """
+
+    def _stateful_handle_non_finite_grads(self) -> None:
+        super()._stateful_handle_non_finite_grads()
+        self.inner_optimizer.skip()
+
+    def _stateless_handle_non_finite_grads(self, optimizer_variables: Any, trainable_variables: Any) -> Any:
+        own = [*self._trainable_variables, *self.variables]
+        given = [*trainable_variables, *optimizer_variables]
+        with keras.StatelessScope(state_mapping=list(zip(own, given, strict=True))) as scope:
+            self._stateful_handle_non_finite_grads()
+        found = [scope.get_current_value(variable) for variable in own]
+        return found[: len(trainable_variables)], found[len(trainable_variables) :]
+
+
 def adamw(
-    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], factors: Mapping[str, float], micro_batches: int = 1
+    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], factors: Mapping[str, float]
 ) -> keras.optimizers.Optimizer:
     """AdamW on `trainable`, decaying kernels only: no biases, norms or embedding tables.
 
     Args:
         recipe: The knobs.
-        rate: The learning rate as a function of the call.
+        rate: The learning rate as a function of the call, with the windows of the updates.
         trainable: The variables to train.
         factors: What multiplies the rate of some of them, by path.
-        micro_batches: Pieces that each batch is computed in.
 
     Reference:
         Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101
     """
-    accumulated = recipe.gradient_accumulation_steps * micro_batches
     optimizer = FusedAdamW(
         rate,
+        windows=rate.windows,
         weight_decay=recipe.weight_decay,
         beta_1=recipe.adam_beta1,
         beta_2=recipe.adam_beta2,
         epsilon=recipe.adam_epsilon,
         global_clipnorm=recipe.max_grad_norm or None,
-        gradient_accumulation_steps=accumulated if accumulated > 1 else None,
     )
     optimizer.factors = dict(factors)
     optimizer.exclude_from_weight_decay(var_list=[v for v in trainable if not is_kernel(v)])
     if recipe.precision == "mixed_float16":
         # Keras wraps by itself only under a global policy.
-        return keras.optimizers.LossScaleOptimizer(optimizer)
+        return LossScaling(optimizer)
     return optimizer
 
 
@@ -208,7 +281,7 @@ def is_kernel(variable: Any) -> bool:
 
 
 def gradient_norm(optimizer: Any) -> float:
-    """The global norm of the latest call's gradients, before clipping; 0 before the first."""
+    """The global norm of the latest update's gradients, so far as they came, before clipping; 0 before the first."""
     return float(ops.convert_to_numpy(_adamw(optimizer).gradient_norm))
 
 

@@ -47,14 +47,14 @@ def test_rows_that_fill_a_batch_weigh_nothing(rows):
 
 
 @pytest.mark.parametrize(("pieces", "multiple_of"), [(1, 1), (2, 1), (4, 1), (2, 2), (3, 2)])
-def test_the_mean_over_the_pieces_is_that_of_the_batch(pieces, multiple_of):
+def test_the_sum_over_the_pieces_is_the_mean_of_the_batch(pieces, multiple_of):
     encoder = SimpleNamespace(pad_values={"token_ids": 0, "padding_mask": 0}, mask_names=["padding_mask"])
     rows = store.in_memory(encoded({"token_ids": np.ones((5, 1), int)}, [1] * 5), encoder)
     losses, row_weights = np.array([1.0, 2, 4, 8, 16]), np.array([1, 3, 1, 2, 5], np.float32)
     feed = Feed(rows, [Batch(np.arange(5), 1)], INPUTS, losses, row_weights, pieces=pieces, multiple_of=multiple_of)
     assert len(feed) == pieces
     found = [(targets * weights).sum() for _, targets, weights in (feed[i] for i in range(pieces))]
-    assert np.mean(found) == pytest.approx(np.average(losses, weights=row_weights))
+    assert np.sum(found) == pytest.approx(np.average(losses, weights=row_weights))
     assert {len(targets) % multiple_of for _, targets, _ in (feed[i] for i in range(pieces))} == {0}
 
 
@@ -64,6 +64,13 @@ def test_row_weights_are_kept_and_not_written_over(rows):
     assert feed[0][2].tolist() == pytest.approx([3 / 7, 4 / 7])
     assert feed[1][2].tolist() == [1, 0]
     assert row_weights.tolist() == [2, 3, 4]
+
+
+def test_weights_are_divided_by_what_all_batches_of_an_update_count(rows):
+    row_weights = np.array([2, 3, 4], np.float32)
+    feed = Feed(rows, PLAN, INPUTS, TARGETS, row_weights, totals=np.array([10.0, 20.0]))
+    assert feed[0][2].tolist() == pytest.approx([0.3, 0.4])
+    assert feed[1][2].tolist() == pytest.approx([0.1, 0])
 
 
 def test_without_targets_there_are_only_features(rows):

@@ -80,13 +80,14 @@ def test_targets_are_the_tokens_of_the_answer_in_each_window(tiny_preset):
     tokens = store.in_memory(encoder([[rows[0]["question"]], [context]]), encoder)
     assert len(tokens) > 1 and set(tokens.texts) == {0}
     found = targets(table, {}, tokens)
+    assert found[:, 2].tolist() == tokens.lengths.tolist()
     has_answer = np.flatnonzero(found[:, 1])
     assert len(has_answer)
     for row in has_answer:
-        first, last = found[row]
+        first, last, _ = found[row]
         part = slice(*tokens.offsets[""][row : row + 2])
         assert context[tokens.ids["start"][part][first] : tokens.ids["end"][part][last]] == "the invoice"
-    assert not found[0].any()
+    assert not found[0, :2].any()
 
 
 def spans_by_hand(logits, extras, text):
@@ -124,7 +125,9 @@ def test_loss_is_the_mean_of_both_ends():
     logits = np.random.default_rng(0).normal(size=(1, 4, 2)).astype(np.float32)
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     expected = -(log_probs[0, 1, 0] + log_probs[0, 3, 1]) / 2
-    assert float(SpanCrossentropy()(np.array([[1, 3]]), logits)) == pytest.approx(expected, rel=1e-5)
+    padded = np.concatenate([logits, np.full((1, 60, 2), 9.0, np.float32)], axis=1)
+    for found in (logits, padded):  # what fills a row up is none of the tokens
+        assert float(SpanCrossentropy()(np.array([[1, 3, 4]]), found)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_scores_follow_squad():

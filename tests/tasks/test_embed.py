@@ -220,10 +220,10 @@ def test_equal_texts_are_no_negatives_of_each_other():
         assert float(loss(np.array(ids), np.vstack([one, other]))) == pytest.approx(0, abs=1e-5)
     vectors = unit(random, 2, 2, 6).reshape(2, 12)
     twice = np.vstack([vectors, vectors[1:]])
-    alone = np.asarray(loss.call(np.array([[0, 1], [2, 3]]), vectors))
-    repeated = np.asarray(loss.call(np.array([[0, 1], [2, 3], [2, 3]]), twice))
+    alone = np.asarray(loss.compared(np.array([[0, 1], [2, 3]]), vectors, np.ones(2, bool)))
+    repeated = np.asarray(loss.compared(np.array([[0, 1], [2, 3], [2, 3]]), twice, np.ones(3, bool)))
     np.testing.assert_allclose(repeated[1:], [alone[1], alone[1]], rtol=1e-5)
-    different = np.asarray(loss.call(np.array([[0, 1], [2, 3], [4, 5]]), twice))
+    different = np.asarray(loss.compared(np.array([[0, 1], [2, 3], [4, 5]]), twice, np.ones(3, bool)))
     assert different[1] > alone[1] + 0.1
 
 
@@ -231,8 +231,8 @@ def test_a_negative_that_is_right_for_another_row_is_left_out():
     random = np.random.default_rng(2)
     vectors = unit(random, 2, 3, 6).reshape(2, 18)
     loss = contrast.RankingLoss(3, scale=1.0)
-    found = np.asarray(loss.call(np.array([[0, 1, 2], [3, 4, 1]]), vectors))
-    every = np.asarray(loss.call(np.array([[0, 1, 2], [3, 4, 5]]), vectors))
+    found = np.asarray(loss.compared(np.array([[0, 1, 2], [3, 4, 1]]), vectors, np.ones(2, bool)))
+    every = np.asarray(loss.compared(np.array([[0, 1, 2], [3, 4, 5]]), vectors, np.ones(2, bool)))
     assert found[0] < every[0] and found[1] == pytest.approx(every[1])
 
 

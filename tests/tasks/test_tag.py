@@ -150,7 +150,7 @@ def test_a_row_weighs_as_much_as_it_has_words():
         offsets = {"": np.array([0, 2, 5, 6])}
 
     aligned = Aligned(np.array([0, -1, 2, 2, 1, -1]))
-    assert tag.weights(aligned, {}, Tokens()).tolist() == [1, 3, 0]
+    assert tag.counts(aligned, {}, Tokens()).tolist() == [1, 3, 0]
 
 
 def best_by_hand(logits):

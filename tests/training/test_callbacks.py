@@ -47,6 +47,7 @@ def watched(tmp_path, stop_after=None, loss=None, micro_batches=1):
         part=[Batch(np.array([row]), 1) for row in range(11, 20)],
         sources=lambda rows: rows + 100,
         micro_batches=micro_batches,
+        scales=[1.0 / micro_batches] * 9,
         first_update=1,
         progress=progress,
         interrupted=lambda: watch.step == stop_after,

@@ -9,6 +9,8 @@ import pytest
 from kft.errors import RunError
 from kft.training import checkpoints
 from kft.training.checkpoints import Position
+from kft.training.optimizers import FusedAdamW
+from kft.training.windows import Windows
 
 INPUTS = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
 TARGETS = INPUTS.sum(axis=1)
@@ -163,10 +165,10 @@ def test_full_disk_leaves_the_earlier_checkpoint(tmp_path):
     checkpoints.verify(folder / "step-00000001")
 
 
-def accumulating(steps):
+def accumulating(pieces, batches=1):
     keras.utils.set_random_seed(0)
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    network.compile(keras.optimizers.AdamW(gradient_accumulation_steps=steps if steps > 1 else None), "mse")
+    network.compile(FusedAdamW(windows=Windows(100, 100, batches, pieces)), "mse")
     network.optimizer.build(network.trainable_variables)
     return network
 
@@ -179,4 +181,16 @@ def test_state_moves_to_other_micro_batches(before, after, tmp_path):
     assert checkpoints.restore(path, other, other.optimizer, after).micro_batches == after
     assert int(other.optimizer._iterations) == 4 // before * after
     for found, expected in zip(other.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_sums_of_an_update_that_is_not_whole_stay_with_other_micro_batches(tmp_path):
+    network = trained(accumulating(1, batches=100), 1)
+    (kernel, bias) = (np.array(sums) for sums in network.optimizer._accumulated_gradients)
+    assert kernel.any()
+    path = save(tmp_path, network, Position(step=4))
+    other = accumulating(2, batches=100)
+    checkpoints.restore(path, other, other.optimizer, 2)
+    assert int(other.optimizer._iterations) == 8
+    for found, expected in zip(other.optimizer._accumulated_gradients, (kernel, bias), strict=True):
         np.testing.assert_array_equal(found, expected)

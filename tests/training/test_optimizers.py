@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from kft.recipe import Recipe
 from kft.training import optimizers
+from kft.training.windows import Windows
 
 RATE = 0.01
 TWICE, ONCE = [2, 0, 2], [2, 0, 4]
@@ -37,10 +38,9 @@ def steps_of(optimizer, rows=TWICE, is_sparse=True, count=5):
         ({}, TWICE),
         ({"weight_decay": 0.1}, TWICE),
         ({"global_clipnorm": 1.0, "weight_decay": 0.01}, ONCE),
-        ({"gradient_accumulation_steps": 2}, TWICE),
         ({"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-4}, TWICE),
     ],
-    ids=["plain", "decay", "clipping", "accumulation", "moments"],
+    ids=["plain", "decay", "clipping", "moments"],
 )
 def test_fused_update_is_that_of_keras(settings, rows):
     settings = {"learning_rate": RATE, "weight_decay": 0.0, **settings}
@@ -60,10 +60,76 @@ def test_factor_multiplies_the_rate_of_its_variable_only():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_factor_multiplies_the_decay_too_as_in_a_parameter_group():
+    one, other = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "kernel"))
+    made = optimizers.FusedAdamW(0.1, weight_decay=0.5)
+    one._path, other._path = "backbone/kernel", "head/kernel"
+    made.factors = {"head/kernel": 10.0}
+    made.build([one, other])
+    made.apply([np.zeros(2, np.float32)] * 2, [one, other])
+    np.testing.assert_allclose([one[0], other[0]], [0.95, 0.5], atol=1e-6)
+
+
+WINDOWS = Windows(batches_per_epoch=3, total=5, accumulated=2, pieces=2)  # updates of 4, 2, 4 calls
+
+
+def accumulated(windows, gradients):
+    """A weight after each call, and the updates made then; a gradient of None overflows."""
+    weight = keras.Variable(np.ones(2, np.float32), name="kernel")
+    rate = optimizers.WarmupDecay(RATE, 0, windows.num_updates, "linear", windows)
+    adam = optimizers.FusedAdamW(rate, windows=windows, weight_decay=0.1)
+    scaled = optimizers.LossScaling(adam, initial_scale=1.0)
+    scaled.build([weight])
+    step = tf.function(lambda gradient: scaled.apply([gradient], [weight]))
+    found = []
+    for gradient in gradients:
+        scaled.dynamic_scale.assign(1.0)
+        step(tf.constant([np.inf, 0.0] if gradient is None else [gradient, 1.0], tf.float32))
+        found.append((float(weight[0]), int(adam.iterations)))
+    return found
+
+
+def test_calls_of_an_update_are_summed_and_none_is_left_over():
+    found = accumulated(WINDOWS, [0.1, 0.2, 0.3, 0.4, -2.0, 0.5, 0.1, -0.6, 0.2, 0.0])
+    assert [updates for _, updates in found] == [0, 0, 0, 1, 1, 2, 2, 2, 2, 3]
+    weight = keras.Variable(np.ones(2, np.float32), name="kernel")
+    by_keras = keras.optimizers.AdamW(optimizers.WarmupDecay(RATE, 0, 3), weight_decay=0.1)
+    by_keras.build([weight])
+    expected = []
+    for one, other in [(1.0, 4.0), (-1.5, 2.0), (-0.3, 4.0)]:
+        by_keras.apply([tf.constant([one, other])], [weight])
+        expected.append(float(weight[0]))
+    assert [found[i][0] for i in (3, 5, 9)] == pytest.approx(expected, abs=1e-6)
+    assert found[2][0] == 1.0 and found[4][0] == found[3][0]
+
+
+def test_a_call_that_overflows_is_counted_and_the_others_of_its_update_are_applied():
+    whole = accumulated(WINDOWS, [0.3, 0.0, 0.3, 0.4, 1.0, 1.0])
+    skipped = accumulated(WINDOWS, [None, 0.3, 0.7, None, None, None])
+    assert [updates for _, updates in skipped] == [0, 0, 0, 1, 1, 1]  # of the second update nothing is there
+    assert skipped[3][0] == pytest.approx(whole[3][0], abs=1e-5) and skipped[5] == skipped[3]
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize(
+    ("epoch", "accumulated", "steps", "updates"),
+    [(1, 8, 3, [1, 1, 1]), (5, 3, 9, [3, 2, 3, 1]), (4, 2, 8, [2, 2, 2, 2]), (7, 9, 2, [2]), (3, 1, 4, [1] * 4)],
+)
+def test_every_batch_is_in_an_update_that_ends_with_its_epoch(epoch, accumulated, steps, updates, pieces):
+    windows = Windows(epoch, steps, accumulated, pieces)
+    calls = range(steps * pieces)
+    ends = [call + 1 for call in calls if windows.is_last(call)]
+    assert np.diff([0, *ends]).tolist() == [pieces * count for count in updates]
+    assert [windows.update_of(call) for call in calls] == np.repeat(
+        np.arange(len(updates)), np.diff([0, *ends])
+    ).tolist()
+    assert (windows.num_updates, windows.most_calls) == (len(updates), pieces * max(updates))
+
+
 def test_recipe_decides_on_decay_clipping_and_accumulation():
     kernel, bias = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "bias"))
-    recipe = Recipe.of(weight_decay=0.5, max_grad_norm=0, gradient_accumulation_steps=3, adam_beta2=0.9)
-    rate = optimizers.WarmupDecay(RATE, 0, 10, "constant")
+    recipe = Recipe.of(weight_decay=0.5, max_grad_norm=0, adam_beta2=0.9)
+    rate = optimizers.WarmupDecay(RATE, 0, 10, "constant", Windows(10, 10, 3))
     made = optimizers.adamw(recipe, rate, [kernel, bias], {"bias": 2.0})
     made.build([kernel, bias])
     assert (made.global_clipnorm, made.gradient_accumulation_steps, made.beta_2) == (None, 3, 0.9)
@@ -84,7 +150,7 @@ def test_recipe_decides_on_decay_clipping_and_accumulation():
     ],
 )
 def test_warmup_and_decay_by_hand(decay, rates):
-    rate = optimizers.WarmupDecay(2.0, warmup_steps=2, total_steps=6, decay=decay)
+    rate = optimizers.WarmupDecay(2.0, warmup_updates=2, total_updates=6, decay=decay)
     assert {step: rate.at(step) for step in rates} == pytest.approx({s: 2 * r for s, r in rates.items()}, abs=1e-6)
 
 
@@ -93,6 +159,9 @@ def test_without_warmup_the_first_step_is_the_highest():
 
 
 def test_warmup_is_a_share_of_all_steps_or_a_number_of_updates():
-    assert optimizers.schedule(Recipe.of(warmup_steps=0.1), 1.0, 200).warmup_steps == 20
-    counted = Recipe.of(warmup_steps=5, gradient_accumulation_steps=2)
-    assert optimizers.schedule(counted, 1.0, 200).warmup_steps == 10
+    windows = Windows(batches_per_epoch=15, total=60, accumulated=4)  # updates of 4, 4, 4 and 3 batches
+    assert optimizers.schedule(Recipe.of(warmup_steps=0.25), 1.0, windows).warmup_updates == 4
+    made = optimizers.schedule(Recipe.of(warmup_steps=5), 1.0, windows)
+    assert (made.warmup_updates, made.total_updates) == (5, 16)
+    assert [made.at(step) for step in (0, 3, 4, 14, 15, 19)] == pytest.approx([0.2, 0.2, 0.4, 0.8, 1.0, 1.0])
+    assert optimizers.WarmupDecay.from_config(made.get_config()).at(4) == made.at(4)

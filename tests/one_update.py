@@ -1,0 +1,184 @@
+"""Rows of unequal length for every task, and the gradients of one update of all of them, cut up in several ways.
+
+Run as a program, it prints what `trained` gives for each name of a task:
+
+    python tests/one_update.py ENCODER DISTRIBUTE NAME…
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kft import dataset, job
+from kft.data import batches
+from kft.data.feed import Feed
+from kft.recipe import Recipe
+from kft.training import devices, loop
+from kft.training.windows import expected_weights, update_totals
+
+WORDS = [
+    *("the", "parcel", "is", "late", "when", "you", "can", "my", "lamp"),
+    *("was", "lost", "today", "tea", "and", "soup"),
+]
+LENGTHS = [2, 17, 4, 9, 3, 13, 5, 7, 2, 11, 6, 15, 3, 8, 4, 10]
+
+
+def texts(seed=0):
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(WORDS, length)) for length in LENGTHS]
+
+
+def spans(text, number):
+    """None in some rows, two in others."""
+    words = text.split()
+    found, start = [], 0
+    for place, word in enumerate(words):
+        if place < number % 3:
+            found.append({"start": start, "end": start + len(word), "label": "AB"[place]})
+        start += len(word) + 1
+    return found
+
+
+def rows_of(name):
+    """16 rows, some of them long and some short."""
+    text, other, third = texts(), texts(1), texts(2)
+    number = range(16)
+    rare = ["b" if i in (1, 4) else "a" for i in number]
+    first, last = [t.split()[0] for t in other], [t.split()[-1] for t in other]
+    columns = {
+        "classify": {"text": text, "label": rare},
+        "fewshot": {"text": text, "label": rare},
+        "relate": {"text": [f"<e1>{t}</e1> is <e2>{o}</e2>" for t, o in zip(text, other, strict=True)], "label": rare},
+        "multilabel": {"text": text, "label": [["a"] * (i % 2) + ["b"] * (i % 3 > 0) for i in number]},
+        "ordinal": {"text": text, "label": [str(1 + i % 4) for i in number]},
+        "regress": {"text": text, "label": [float(i * i) for i in number]},
+        "choose": {
+            "text": text,
+            "choices": [list(pair) for pair in zip(other, third, strict=True)],
+            "label": [str(i % 2) for i in number],
+        },
+        "tag": {"text": text, "spans": [spans(t, i) for i, t in enumerate(text)]},
+        "joint": {"text": text, "spans": [spans(t, i) for i, t in enumerate(text)], "label": rare},
+        "extract": {
+            "text": text,
+            "events": [
+                [{"type": "x", "trigger": s, "arguments": [{**s, "role": "y"}]} for s in spans(t, i)]
+                for i, t in enumerate(text)
+            ],
+        },
+        "answer": {"question": first, "context": other, "answers": [[w] if i % 4 else [] for i, w in enumerate(last)]},
+        "embed": {"text": text, "text_pair": other, "label": [i / 15 for i in number]},
+        "triplet": {"text": text, "text_pair": other, "negative": third},
+        "ranking": {"text": text, "text_pair": other},
+        "generate": {"prompt": text, "response": other},
+        "packed": {"prompt": text, "response": other},
+        "mlm": {"text": text},
+        "clm": {"text": [f"{a} {b} {c}" for a, b, c in zip(text, other, third, strict=True)]},
+        "nsp": {"text": [f"{a}. {b}." for a, b in zip(text, other, strict=True)]},
+        "sop": {"text": [f"{a}. {b}." for a, b in zip(text, other, strict=True)]},
+    }[name]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+DECODERS = ("generate", "packed", "clm")
+KNOBS = {
+    "classify": {"class_weights": {"a": 1.0, "b": 20.0}},
+    "triplet": {"task": "embed", "contrastive": "triplet"},
+    "ranking": {"task": "embed"},
+    "packed": {"task": "generate", "packing": True},
+    **{name: {"task": "pretrain", "pretrain_objective": name} for name in ("mlm", "clm", "nsp", "sop")},
+}
+BY_ROW = ("classify", "relate", "multilabel", "ordinal", "regress", "choose", "joint", "answer", "embed", "triplet")
+BY_TOKEN = ("tag", "extract", "generate", "packed", "mlm", "clm", "nsp", "sop")
+IN_BATCH = ("ranking", "fewshot")
+SMALL = {"num_layers": 1, "hidden_dim": 16, "num_heads": 2}
+
+
+def prepared(name, encoder, distribute="none", **knobs):
+    """The job of a task, without dropout; `encoder` is the preset of those that need one."""
+    sizes = {"preset": "scratch:gpt2", "vocabulary_size": 300, **SMALL} if name in DECODERS else {"preset": encoder}
+    asked = {
+        "task": name,
+        "validation": 0.0,
+        "max_new_tokens": 16,
+        "precision": "float32",
+        "epochs": 1,
+        "max_grad_norm": 0.0,
+        **sizes,
+    }
+    recipe = Recipe.of(**{**asked, "max_length": 24 if name == "clm" else 64, **KNOBS.get(name, {}), **knobs})
+    chosen = devices.choose(distribute, "float32")
+    data = dataset.gather(recipe, rows_of(name), 0.0, None)
+    made = job.build(recipe, data, chosen)
+    for layer in made.trainer.network._flatten_layers():
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    return made
+
+
+def gradient(made, size, accumulated=1, pieces=1, devices=1, fixed_lengths=()):
+    """The gradient of one update of all rows as one vector, by the feed and the loss of a job, on TensorFlow."""
+    import tensorflow as tf
+
+    store, targets, weights = made.stores["train"], made.targets("train"), made.weights("train")
+    planned = batches.plan(store.lengths, size, multiple_of=devices, fixed_lengths=fixed_lengths)
+    assert accumulated >= len(planned)
+    totals = update_totals(planned, expected_weights(weights, made.counts("train")), accumulated)
+    network = made.trainer.network
+    feed = Feed(
+        store,
+        planned,
+        made.trainer.inputs,
+        targets,
+        weights,
+        totals=totals,
+        disguise=made.trainer.disguise,
+        epoch=0,
+        pieces=pieces,
+        multiple_of=devices,
+    )
+    sums = [np.zeros(variable.shape) for variable in network.trainable_variables]
+    for features, truth, shares in (feed[i] for i in range(len(feed))):
+        for part in np.split(np.arange(len(shares)), devices):
+            with tf.GradientTape() as tape:
+                inputs = {key: tf.constant(value[part]) for key, value in features.items()}
+                loss = made.loss(truth[part], network(inputs, training=True), shares[part])
+            found = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
+            sums = [
+                s if g is None else s + np.asarray(tf.convert_to_tensor(g)) for s, g in zip(sums, found, strict=True)
+            ]
+    return np.concatenate([values.ravel() for values in sums])
+
+
+def trained(name, encoder, distribute, size=4):
+    """The first moments after one update of all rows in batches of this size: a tenth of the gradient."""
+    chosen = devices.choose(distribute, "float32")
+    with chosen.scope():
+        made = prepared(name, encoder, distribute, batch_size=size, gradient_accumulation_steps=1000)
+        trainer = made.trainer
+        with tempfile.TemporaryDirectory() as folder:
+            rows = made.stores["train"], made.targets("train"), made.weights("train"), made.counts("train")
+            loop.train(trainer, *rows, run_dir=Path(folder), validate=None, best_by="loss", quiet=True)
+        adam = trainer.network.optimizer
+        assert int(adam.iterations) == 1
+        return np.concatenate([np.asarray(moment).ravel() for moment in adam._momentums])
+
+
+def difference(found, expected):
+    """The norm of the difference over that of what is expected."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+if __name__ == "__main__":
+    encoder, distribute, *names = sys.argv[1:]
+    told = {}
+    for name in names:
+        one, cut, many = (trained(name, encoder, *how) for how in (("none", 1000), ("none", 4), (distribute, 4)))
+        told[name] = [difference(cut, one), difference(many, one)]
+        print(name, told[name], file=sys.stderr, flush=True)
+        keras.backend.clear_session()
+    print(json.dumps(told))
