@@ -151,6 +151,8 @@ def test_a_length_past_the_positions_of_the_backbone_is_refused(refusal, message
         ({"epochs": 0}, "epochs: found 0"),
         ({"batch_size": "many"}, "batch_size: found 'many'"),
         ({"learning_rate": -1e-3}, "learning_rate: found -0.001: expected a number above 0"),
+        ({"learning_rate": 1e300}, "learning_rate: found 1e+300: expected a number above 0, at most 10, or auto"),
+        ({"head_learning_rate": float("inf")}, "head_learning_rate: found inf"),
         ({"label_smoothing": 1.0}, "label_smoothing: found 1.0"),
         ({"validation": 1.5}, "validation: found 1.5"),
         ({"max_length": 4}, "max_length: found 4: expected at least 8 tokens"),
@@ -163,6 +165,15 @@ def test_a_length_past_the_positions_of_the_backbone_is_refused(refusal, message
 )
 def test_a_wrong_knob_is_named(refusal, tmp_path, knobs, message):
     assert message in refusal(errors.RecipeError, write(tmp_path / "rows.csv", GOOD), **knobs)
+
+
+def test_no_knob_takes_infinity_or_nan():
+    floats = [name for name, field in kft.Recipe.model_fields.items() if "float" in str(field.annotation)]
+    assert {"learning_rate", "weight_decay", "class_weights", "temperature", "validation"} <= set(floats)
+    for name in floats:
+        for number in (float("inf"), -float("inf"), float("nan")):
+            with pytest.raises(errors.RecipeError, match=f"^{name}: found"):
+                kft.Recipe.of(**{name: {"a": number} if name == "class_weights" else number})
 
 
 @pytest.mark.parametrize(
