@@ -224,7 +224,14 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         devices=str(chosen),
         learning_rate=peak,
         head_learning_rate=head_peak,
-        seconds=seconds_of(model, costly, steps / len(planned)),
+        seconds=seconds_of(
+            model,
+            network,
+            costly,
+            steps / len(planned),
+            int(stores["validation"].lengths.sum()) * passes if "validation" in stores else 0,
+            len({(len(batch.rows), batch.length) for batch in planned}) if chosen.is_compiled else 1,
+        ),
         memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly),
     )
     return Job(recipe, data, model, stores, trainer, loss, forecast)

@@ -95,8 +95,8 @@ IN_BATCH = ("ranking", "fewshot")
 SMALL = {"num_layers": 1, "hidden_dim": 16, "num_heads": 2}
 
 
-def prepared(name, encoder, distribute="none", **knobs):
-    """The job of a task, without dropout; `encoder` is the preset of those that need one."""
+def prepared(name, encoder, chosen=None, **knobs):
+    """The job of a task on these devices, without dropout; `encoder` is the preset of those that need one."""
     sizes = {"preset": "scratch:gpt2", "vocabulary_size": 300, **SMALL} if name in DECODERS else {"preset": encoder}
     asked = {
         "task": name,
@@ -108,7 +108,7 @@ def prepared(name, encoder, distribute="none", **knobs):
         **sizes,
     }
     recipe = Recipe.of(**{**asked, "max_length": 24 if name == "clm" else 64, **KNOBS.get(name, {}), **knobs})
-    chosen = devices.choose(distribute, "float32")
+    chosen = chosen or devices.choose("none", "float32")
     data = dataset.gather(recipe, rows_of(name), 0.0, None)
     made = job.build(recipe, data, chosen)
     for layer in made.trainer.network._flatten_layers():
@@ -151,11 +151,10 @@ def gradient(made, size, accumulated=1, pieces=1, devices=1, fixed_lengths=()):
     return np.concatenate([values.ravel() for values in sums])
 
 
-def trained(name, encoder, distribute, size=4):
+def trained(name, encoder, chosen, size):
     """The first moments after one update of all rows in batches of this size: a tenth of the gradient."""
-    chosen = devices.choose(distribute, "float32")
     with chosen.scope():
-        made = prepared(name, encoder, distribute, batch_size=size, gradient_accumulation_steps=1000)
+        made = prepared(name, encoder, chosen, batch_size=size, gradient_accumulation_steps=1000)
         trainer = made.trainer
         with tempfile.TemporaryDirectory() as folder:
             rows = made.stores["train"], made.targets("train"), made.weights("train"), made.counts("train")
@@ -172,10 +171,12 @@ def difference(found, expected):
 
 if __name__ == "__main__":
     encoder, distribute, *names = sys.argv[1:]
+    # Several devices come first: a CPU is split only before it is used.
+    several, alone = (devices.choose(kind, "float32") for kind in (distribute, "none"))
     told = {}
     for name in names:
-        one, cut, many = (trained(name, encoder, *how) for how in (("none", 1000), ("none", 4), (distribute, 4)))
-        told[name] = [difference(cut, one), difference(many, one)]
+        one, cut, shared = (trained(name, encoder, *how) for how in ((alone, 32), (alone, 4), (several, 4)))
+        told[name] = [difference(cut, one), difference(shared, one)]
         print(name, told[name], file=sys.stderr, flush=True)
         keras.backend.clear_session()
     print(json.dumps(told))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,9 @@ from kft.data import batches
 from kft.data.batches import Batch
 from kft.models import presets
 
-SHARE_OF_MATMUL_RATE = 0.6  # of the time is matrix products, measured for MiniLM on two CPU cores
+PASSES_OF_STEP, PASSES_FORWARD = 4.0, 1.5  # over the activations: written, read, and so are their gradients
+BYTES_OF_UPDATE = 28  # a parameter: weight, gradient and both moments are read, all but the gradient written
+GRAPH, GRAPH_OF_VARIABLE, GRAPH_OF_VALIDATION = 200.0, 2.2, 0.4  # in `python_s`, measured for MiniLM
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Forecast:
             ("parameters", f"{self.trained:,} trained, {self.frozen:,} frozen"),
             ("learning rate", f"{self.learning_rate:.3g} at its peak, {self.head_learning_rate:.3g} for the head"),
             ("devices", self.devices),
-            ("time", f"about {_duration(self.seconds)} of training, estimated from this machine's matrix products"),
+            ("time", f"about {_duration(self.seconds)} of training and validation, by this machine's rates as of now"),
             ("memory", f"about {self.memory_mb:,.0f} MB for weights, optimizer and activations"),
         ]
 
@@ -61,53 +65,94 @@ class Forecast:
         Console(stderr=True, highlight=False).print(table)
 
 
-def seconds_of(model: Any, planned: list[Batch], epochs: float) -> float:
-    """Estimated seconds of training: operations over the measured rate of matrix products.
+def seconds_of(
+    model: Any, network: keras.Model, planned: Sequence[Batch], epochs: float, num_validated: int, shapes: int = 1
+) -> float:
+    """Estimated seconds of training and validation, the first steps among them, in which graphs are made.
 
-    A trained dense weight costs 6 operations a token, a frozen one 2 (Kaplan et al., 2020, sec. 2.1).
+    Operations over the rate of matrix products, plus bytes over the rate at which memory is passed through, plus the
+    work of making graphs in Python's, all three measured. A trained dense weight costs 6 operations a token, a frozen
+    one 2 (Kaplan et al., 2020, sec. 2.1).
+
+    Args:
+        model: The task model.
+        network: What trains, of the same layers.
+        planned: The batches of one epoch.
+        epochs: Passes over them.
+        num_validated: Tokens of the validation rows.
+        shapes: Programs that are compiled, one for each shape of a batch.
     """
     passed = presets.weights_passed(model.backbone)
-    dense = [(w, times) for w, times in passed if len(w.shape) >= 2 and "embedding" not in w.path]
+    dense = [(w, times * float(np.prod(w.shape))) for w, times in passed if _is_dense(w)]
     trained = {id(w) for w in model.trainable_weights}
-    per_token = sum((6 if id(w) in trained else 2) * times * float(np.prod(w.shape)) for w, times in dense)
-    return (
-        per_token
-        * batches.padded_tokens(planned)
-        * epochs
-        / matmul_rate(model.compute_dtype)
-        * (1 / SHARE_OF_MATMUL_RATE)
-    )
+    is_trained = any(id(w) in trained for w, _ in dense)
+    forward = sum(2 * size for _, size in dense)
+    backward = sum(4 * size for w, size in dense if id(w) in trained)
+    tokens = batches.padded_tokens(planned)
+    operations = (forward + backward) * tokens * epochs + forward * num_validated * math.ceil(epochs)
+    kept = sum(_activation_bytes(model, batch) for batch in planned)
+    num_trained, _ = parameters(network)
+    passes = (PASSES_OF_STEP if is_trained else PASSES_FORWARD) * epochs
+    passes += PASSES_FORWARD * num_validated / tokens * math.ceil(epochs)
+    traffic = kept * passes + num_trained * BYTES_OF_UPDATE * len(planned) * epochs
+    graphs = GRAPH + GRAPH_OF_VARIABLE * len(network.trainable_variables)
+    graphs = graphs * shapes + (GRAPH_OF_VALIDATION * graphs if num_validated else 0.0)
+    return operations / matmul_rate(model.compute_dtype) + traffic / memory_rate() + graphs * python_s()
+
+
+def _is_dense(weight: Any) -> bool:
+    return len(weight.shape) >= 2 and "embedding" not in weight.path
 
 
 def matmul_rate(dtype: str) -> float:
     """Operations a second of a product of 2048x384 by 384x1536 in this dtype, the best of five."""
     left = ops.cast(ops.ones((2048, 384)), dtype)
     right = ops.cast(ops.ones((384, 1536)), dtype)
+    # One number, so that it is waited for; not a scalar: NumPy takes none of bfloat16.
+    return 2 * 2048 * 384 * 1536 / _best_s(lambda: ops.convert_to_numpy(ops.matmul(left, right)[:1, :1]))
+
+
+def memory_rate() -> float:
+    """Bytes a second of reading and writing numbers that no cache holds, the best of five."""
+    values = ops.ones((2**12, 2**12))
+    return 2 * 4 * 2**24 / _best_s(lambda: ops.convert_to_numpy((values * 2.0)[:1, :1]))
+
+
+def python_s() -> float:
+    """Seconds that Python takes for a little loop, the best of five: what making graphs is measured in."""
+    return _best_s(lambda: sum(number * number for number in range(200_000)))
+
+
+def _best_s(work: Callable[[], Any]) -> float:
     best = float("inf")
     for _ in range(5):
         began = time.perf_counter()
-        ops.convert_to_numpy(ops.matmul(left, right)[:1, :1])  # not a scalar: NumPy takes none of bfloat16
+        work()
         best = min(best, time.perf_counter() - began)
-    return 2 * 2048 * 384 * 1536 / best
+    return best
 
 
-def memory_mb_of(model: Any, network: keras.Model, planned: list[Batch]) -> float:
-    """Estimated megabytes: weights, gradients and two moments, and the activations of the largest batch.
-
-    Activations: `tokens x width x (34 + 5 x heads x length / width)` bytes a layer at 16 bits, twice that at 32
-    (Korthikanti et al., 2022, eq. 2).
-    """
+def memory_mb_of(model: Any, network: keras.Model, planned: Sequence[Batch]) -> float:
+    """Estimated megabytes: weights, gradients and two moments, and the activations of the largest batch."""
     trained, frozen = parameters(network)
+    largest = max(planned, key=lambda batch: len(batch.rows) * batch.length**2)
+    return ((trained + frozen) * 4 + trained * 12 + _activation_bytes(model, largest)) / 2**20
+
+
+def _activation_bytes(model: Any, batch: Batch) -> float:
+    """What a batch's forward pass leaves for the backward one.
+
+    `tokens x width x (34 + 5 x heads x length / width)` bytes a layer at 16 bits, twice that at 32 (Korthikanti et al.,
+    2022, eq. 2).
+    """
     width = float(getattr(model.backbone, "hidden_dim", 512))
     layers = float(getattr(model.backbone, "num_layers", 12))
     heads = float(getattr(model.backbone, "num_heads", None) or getattr(model.backbone, "num_query_heads", None) or 8)
-    largest = max(planned, key=lambda batch: len(batch.rows) * batch.length**2)
-    tokens = len(largest.rows) * largest.length
-    per_layer = tokens * width * (34 + 5 * heads * largest.length / width)
-    is_half = model.compute_dtype != "float32"
+    tokens = len(batch.rows) * batch.length
+    per_layer = tokens * width * (34 + 5 * heads * batch.length / width)
     # Logits of each token and their gradients, which the loss takes in float32.
     logits = tokens * float(model.output.shape[-1]) * 8 if len(model.output.shape) > 2 else 0.0
-    return ((trained + frozen) * 4 + trained * 12 + layers * per_layer * (1 if is_half else 2) + logits) / 2**20
+    return layers * per_layer * (2 if model.compute_dtype == "float32" else 1) + logits
 
 
 def parameters(model: keras.Model) -> tuple[int, int]:
