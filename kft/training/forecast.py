@@ -18,7 +18,7 @@ from kft.models import presets
 
 PASSES_OF_STEP, PASSES_FORWARD = 4.0, 1.5  # over the activations: written, read, and so are their gradients
 BYTES_OF_UPDATE = 28  # a parameter: weight, gradient and both moments are read, all but the gradient written
-GRAPH, GRAPH_OF_VARIABLE, GRAPH_OF_VALIDATION = 200.0, 2.2, 0.4  # in `python_s`, measured for MiniLM
+GRAPH, GRAPH_OF_VARIABLE, GRAPH_OF_VALIDATION = 200.0, 1.2, 0.4  # in `python_s`, measured for MiniLM
 
 
 @dataclass(frozen=True)
