@@ -1,20 +1,23 @@
 """The folder that TensorFlow Serving starts from: `models.config` and `compose.yaml`."""
 
 import os
-import re
 import shutil
-import tempfile
 from pathlib import Path
 
+import filelock
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from kft.errors import ServeError
+from serve import files, folders
 
 CONFIG_NAME = "models.config"
+LOCK_NAME = ".models.config.lock"
 COMPOSE_NAME = "compose.yaml"
+MODELS_NAME = "saved_models"
 CONTAINER_MODELS_DIR = "/models"
-SAVED_MODEL_NAME = "saved_model.pb"
+MAX_CONFIG_BYTES = 2**20
+LOCK_TIMEOUT_S = 60.0
 
 
 def update(saved_models: Path, out: Path | None = None) -> Path:
@@ -22,7 +25,7 @@ def update(saved_models: Path, out: Path | None = None) -> Path:
 
     What was written by hand stays: version policies, labels and other fields of a model that still stands,
     and models with a base path outside `/models`. The file is replaced whole and only if its meaning changes,
-    so its comments live until then.
+    so its comments live until then. A lock beside it, which stays there, keeps two updates apart.
 
     Args:
         saved_models: The folder of `<name>/<version>/saved_model.pb`.
@@ -32,20 +35,41 @@ def update(saved_models: Path, out: Path | None = None) -> Path:
         The path of `models.config`.
 
     Raises:
-        ServeError: If `saved_models` is no folder, a model's name cannot stand in a URL, or the file that is
-            there cannot be read; that file is then left as it is.
+        ServeError: If `saved_models` is no folder, the file that is there cannot be read (it is then left as it
+            is), or the folder cannot be written to.
     """
     saved_models = Path(saved_models)
     path = config_path(saved_models) if out is None else Path(out) / CONFIG_NAME
-    old = read(path) if path.exists() else ModelServerConfig()
-    new = _merged(old, list(exports(saved_models)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if new != old or not path.exists():
-        _write_atomically(path, text_format.MessageToString(new))
-    compose = path.with_name(COMPOSE_NAME)
-    if not compose.exists():
-        shutil.copyfile(Path(__file__).with_name(COMPOSE_NAME), compose)
+    folders.find(saved_models)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path.with_name(LOCK_NAME), timeout=LOCK_TIMEOUT_S):
+            old = read(path) if path.exists() else ModelServerConfig()
+            new = _merged(old, list(folders.find(saved_models).models))
+            if new != old or not path.exists():
+                files.write(path, text_format.MessageToString(new))
+            compose = path.with_name(COMPOSE_NAME)
+            if not compose.exists():
+                shutil.copyfile(Path(__file__).with_name(COMPOSE_NAME), compose)
+    except filelock.Timeout:
+        raise ServeError(f"{path}: another update has held its lock for {LOCK_TIMEOUT_S:.0f} s. Try again.") from None
+    except OSError as error:
+        raise ServeError(f"{path.parent} cannot be written: {error.strerror or error}.") from error
     return path
+
+
+def check(saved_models: Path) -> None:
+    """Refuses what `update` of this folder would refuse, and writes nothing.
+
+    Raises:
+        ServeError: If the `models.config` that is there cannot be read, or its folder cannot be written to.
+    """
+    path = config_path(saved_models)
+    if path.exists():
+        read(path)
+    place = next(folder for folder in path.parents if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ServeError(f"{path.parent} cannot be written. Change its permissions.")
 
 
 def read(path: Path) -> ModelServerConfig:
@@ -56,11 +80,12 @@ def read(path: Path) -> ModelServerConfig:
     """
     what_to_do = "Correct that line, or move the file away and a new one is written."
     try:
-        config = text_format.Parse(Path(path).read_text(encoding="utf-8"), ModelServerConfig())
+        text = files.read(path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8")
+        config = text_format.Parse(text, ModelServerConfig())
     except text_format.ParseError as error:
         place = f"{path}, line {error.GetLine()}, column {error.GetColumn()}"
         raise ServeError(f"{place}: {error}. Expected the text of a ModelServerConfig. {what_to_do}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise ServeError(f"{path} cannot be read: {error}. Expected a UTF-8 text file. {what_to_do}") from error
     if config.HasField("custom_model_config"):
         raise ServeError(f"{path} has a custom_model_config, expected a model_config_list. {what_to_do}")
@@ -72,29 +97,12 @@ def config_path(saved_models: Path) -> Path:
     return Path(saved_models).resolve().parent / "serve" / CONFIG_NAME
 
 
-def exports(saved_models: Path) -> dict[str, dict[int, Path]]:
-    """The version folders of each model, by name and number, both ascending.
+def belongs_to(models_dir: Path) -> bool:
+    """Whether an export into this folder brings `serve/models.config` beside it up to date.
 
-    Only folders with a whole number for a name and a `saved_model.pb` inside count, as in TF Serving; names
-    that begin with a dot are unfinished exports.
-
-    Raises:
-        ServeError: If `saved_models` is no folder or a model's name cannot stand in a URL.
+    Only a folder named `saved_models` has a `serve` beside it: of another, the folder above is the user's own.
     """
-    if not Path(saved_models).is_dir():
-        raise ServeError(f"{saved_models} is not a folder. Expected <name>/<version>/{SAVED_MODEL_NAME} inside it.")
-    found = {}
-    for folder in sorted(Path(saved_models).iterdir()):
-        versions = {
-            int(child.name): child
-            for child in (folder.iterdir() if folder.is_dir() and not folder.name.startswith(".") else ())
-            if re.fullmatch(r"0|[1-9][0-9]*", child.name) and (child / SAVED_MODEL_NAME).is_file()
-        }
-        if versions and ":" in folder.name:
-            raise ServeError(f"{folder}: the model's name holds ':', which URLs of TF Serving cannot. Rename it.")
-        if versions:
-            found[folder.name] = dict(sorted(versions.items()))
-    return found
+    return Path(models_dir).resolve().name == MODELS_NAME
 
 
 def wanted_versions(config: ModelConfig, found: list[int]) -> list[int]:
@@ -131,19 +139,3 @@ def _merged(old: ModelServerConfig, names: list[str]) -> ModelServerConfig:
 
 def _container_path(name: str) -> str:
     return f"{CONTAINER_MODELS_DIR}/{name}"
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never a part, even if the power fails."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # The server in the container runs as another user, and mkstemp makes the file private.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -82,10 +82,12 @@ def parse_document(body: bytes) -> dict[str, Any]:
 def dump_document(document: Mapping[str, Any]) -> bytes:
     """The bytes of an answer. Numbers that are not finite become NaN, Infinity and -Infinity.
 
+    Half of a surrogate pair, which UTF-8 cannot hold and an error may quote, becomes a question mark.
+
     >>> dump_document({"predictions": [float("inf")]})
     b'{"predictions": [Infinity]}'
     """
-    return json.dumps(document, ensure_ascii=False).encode("utf-8")
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", errors="replace")
 
 
 def signature_name(document: Mapping[str, Any], default: str = "serving_default") -> str:

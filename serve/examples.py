@@ -77,6 +77,8 @@ def regress_results(outputs: Mapping[str, np.ndarray], num_examples: int) -> lis
 def _features(example: Any, where: str) -> dict[str, Feature]:
     if not isinstance(example, dict):
         raise Refused(f"{where} is {shown(example)}, expected an object of features.")
+    for name in example:
+        to_bytes(name, f"a name in {where}")
     return {name: _feature(value, f"{where}.{name}") for name, value in example.items()}
 
 

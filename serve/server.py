@@ -9,11 +9,13 @@ Reference:
 import asyncio
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +27,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -34,16 +37,19 @@ from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from kft.errors import ServeError
-from serve import bundle
+from serve import connections, manifest, slices
 from serve.address import address_error, bound_socket, url_of
 from serve.contract import Refused, Signature, TensorSpec
 from serve.endpoints import refused, routes
 from serve.examples import Feature
+from serve.limits import Limits
 from serve.versions import ModelStore, Servable, watch
 
-MAX_BODY_BYTES = 64 * 2**20
+LIMITS = Limits()
 POLL_S = 1.0
 STOP_TIMEOUT_S = 30
+# TensorFlow computes one call with all cores; more calls at once take more memory and no less time.
+MAX_THREADS = 8
 WARMUP_PATH = "assets.extra/tf_serving_warmup_requests"
 # What TensorFlow raises for a SavedModel that is damaged, half copied or made by a newer version.
 LOAD_ERRORS = (
@@ -75,10 +81,11 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8501,
-    max_body_bytes: int = MAX_BODY_BYTES,
+    limits: Limits = LIMITS,
     poll_s: float = POLL_S,
+    any_saved_model: bool = False,
 ) -> None:
-    """Answers until SIGINT or SIGTERM, then finishes the requests that are running.
+    """Answers until SIGINT or SIGTERM, then finishes the requests that are running and returns.
 
     Prints one line with the address once it accepts connections.
 
@@ -86,44 +93,62 @@ def serve(
         saved_models: The folder of `<name>/<version>/saved_model.pb`.
         host: The address to listen on; only this machine by default. There is no access control.
         port: 0 picks a free one.
-        max_body_bytes: A longer request is answered with 413.
+        limits: What it takes on of a request, of all requests and of slow clients.
         poll_s: Seconds between two looks for new versions.
+        any_saved_model: Whether SavedModels that no export of kft has written are loaded, too. Such a model is a
+            program that can read and write files.
 
     Raises:
-        ServeError: If the address is taken, there is nothing to serve, or a model has no version that loads.
+        ServeError: If the address is taken, or nothing in the folder can be served.
     """
     with bound_socket(host, port) as listener:
-        app = create_app(saved_models, max_body_bytes=max_body_bytes, poll_s=poll_s)
+        app = create_app(saved_models, limits=limits, poll_s=poll_s, any_saved_model=any_saved_model)
+        backlog = connections.backlog(connections.open_files_share(limits.connections))
         try:
-            listener.listen(2048)
+            listener.listen(backlog)
         except OSError as error:
             raise address_error(host, port, error) from error
         num_models = len(app.state.store.names())
         print(f"serving {num_models} model{'s' * (num_models != 1)} on {url_of(listener)}", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_TIMEOUT_S)
+        config = uvicorn.Config(
+            app,
+            http=connections.protocol(limits),
+            ws="none",
+            backlog=backlog,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=STOP_TIMEOUT_S,
+        )
+        connections.quieten()
+        if threading.current_thread() is threading.main_thread():
+            # uvicorn finishes the running requests and then raises the signal again, for this handler.
+            signal.signal(signal.SIGTERM, _end)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 
 
-def create_app(saved_models: Path, *, max_body_bytes: int = MAX_BODY_BYTES, poll_s: float = POLL_S) -> Starlette:
+def _end(signal_number: int, frame: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+def create_app(
+    saved_models: Path, *, limits: Limits = LIMITS, poll_s: float = POLL_S, any_saved_model: bool = False
+) -> Starlette:
     """The ASGI app, with the models loaded and warmed up; `app.state.store` holds them.
 
+    What cannot be served is said on standard error.
+
     Raises:
-        ServeError: If there is nothing to serve or a model has no version that loads.
+        ServeError: If nothing can be served.
     """
-    store = ModelStore(Path(saved_models), load_version)
+    store = ModelStore(Path(saved_models), partial(load_version, any_saved_model=any_saved_model))
     store.refresh()
-    failures = store.failures()
-    for (name, version), error in failures.items():
-        if name not in store.names():
-            raise ServeError(error)
-        print(f"not served: {name}, version {version}: {error}", file=sys.stderr)
-    unserved = sorted(set(bundle.exports(saved_models)) - set(store.names()))
-    if unserved:
-        path = bundle.config_path(saved_models)
-        raise ServeError(f"{path} pins versions of {unserved} that {saved_models} lacks. Pin others or export them.")
+    problems = store.problems()
     if not store.names():
-        raise ServeError(f"{saved_models} holds no export. Expected <name>/<version>/saved_model.pb inside it.")
+        missing = f"{saved_models} holds no export. Expected <name>/<version>/saved_model.pb inside it."
+        raise ServeError(" ".join(problems[:1]) or missing)
+    for problem in problems:
+        print(problem, file=sys.stderr, flush=True)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -132,21 +157,26 @@ def create_app(saved_models: Path, *, max_body_bytes: int = MAX_BODY_BYTES, poll
         watcher.cancel()
 
     app = Starlette(
-        routes=routes(store, max_body_bytes=max_body_bytes, num_threads=4 * (os.cpu_count() or 1)),
-        exception_handlers={Refused: refused, HTTPException: refused, Exception: refused},
+        routes=routes(store, limits=limits, num_threads=min(MAX_THREADS, os.cpu_count() or 1)),
+        exception_handlers=dict.fromkeys((Refused, HTTPException, ClientDisconnect, Exception), refused),
         lifespan=lifespan,
     )
     app.state.store = store
     return app
 
 
-def load_version(model: str, version: int, folder: Path) -> Servable:
+def load_version(model: str, version: int, folder: Path, *, any_saved_model: bool = False) -> Servable:
     """A version that is loaded and has answered its own warmup requests.
 
+    An export of kft answers each row by itself, so its requests are answered in slices; any other model is given
+    each request as a whole.
+
     Raises:
-        ServeError: If it does not load or does not answer them.
+        ServeError: If it is no whole export of kft, does not load or does not answer them.
     """
     try:
+        if not any_saved_model:
+            manifest.verify(folder)
         # The signatures die with the root object, so the closures below hold it.
         root = tf.saved_model.load(str(folder), tags=["serve"])
         definitions = _signature_definitions(folder)
@@ -163,7 +193,7 @@ def load_version(model: str, version: int, folder: Path) -> Servable:
         version=version,
         signatures={name: _signature(definition) for name, definition in definitions.items()},
         metadata={"model_spec": spec, "metadata": {"signature_def": shown}},
-        call=partial(_call, root),
+        call=_called(root, in_slices=manifest.is_ours(folder)),
         serialise=_serialise,
     )
     _replay_warmup(servable, folder / WARMUP_PATH)
@@ -187,6 +217,13 @@ def _signature(definition: SignatureDef) -> Signature:
 def _tensor_spec(dtype: int, shape: TensorShapeProto) -> TensorSpec:
     sizes = None if shape.unknown_rank else tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
     return TensorSpec(DataType.Name(dtype), sizes)
+
+
+def _called(root: Any, *, in_slices: bool) -> Callable[[str, Mapping[str, np.ndarray]], Any]:
+    """The function that calls a signature of a loaded model by its name."""
+    if not in_slices:
+        return partial(_call, root)
+    return lambda name, arrays: slices.call(partial(_call, root, name), arrays)
 
 
 def _call(root: Any, name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -28,6 +28,8 @@ NUMPY_TYPES: dict[str, Any] = {
     "DT_BOOL": np.bool_,
 }
 
+MAX_RANK = 32  # NumPy holds 64
+
 
 def rows_to_arrays(rows: Any, inputs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
     """Arrays `(rows, …)` by input name from `instances`: bare values of the one input, or objects.
@@ -55,7 +57,7 @@ def columns_to_arrays(columns: Any, inputs: Mapping[str, TensorSpec]) -> dict[st
     A name that the signature lacks is refused, where TF Serving drops it unseen.
 
     Raises:
-        Refused: If an input is missing, unknown, or has the wrong shape or type.
+        Refused: If an input is missing, unknown, or has the wrong shape or type, or columns differ in length.
 
     >>> columns_to_arrays({"x": [[1, 2]]}, {"x": TensorSpec("DT_INT32", (None, 2))})
     {'x': array([[1, 2]], dtype=int32)}
@@ -65,7 +67,11 @@ def columns_to_arrays(columns: Any, inputs: Mapping[str, TensorSpec]) -> dict[st
         return {name: to_array(columns, inputs[name], "inputs")}
     if set(columns) != set(inputs):
         raise Refused(f"'inputs' has the keys {sorted(columns)}, expected {sorted(inputs)}.")
-    return {name: to_array(columns[name], spec, f"inputs.{name}") for name, spec in inputs.items()}
+    arrays = {name: to_array(columns[name], spec, f"inputs.{name}") for name, spec in inputs.items()}
+    sizes = {name: len(arrays[name]) for name, spec in inputs.items() if spec.shape and spec.shape[0] is None}
+    if len(set(sizes.values())) > 1:
+        raise Refused(f"'inputs' has columns of different lengths: {sizes}. Expected a value of each for every row.")
+    return arrays
 
 
 def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
@@ -80,11 +86,10 @@ def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
     if spec.dtype not in NUMPY_TYPES:
         raise Refused(f"{where}: JSON cannot be converted to {spec.dtype}. Use gRPC for this input.", 501)
     shape = _first_shape(value)
-    leaves = [_leaf(leaf, spec.dtype, place) for leaf, place in _leaves(value, shape, where)]
-    array = np.array(leaves, dtype=NUMPY_TYPES[spec.dtype]).reshape(shape)
     if not _fits(shape, spec.shape):
-        raise Refused(f"{where} has shape {list(shape)}, expected {_shape_text(spec.shape)}.")
-    return array
+        raise Refused(f"{where} has shape {list(shape)[:MAX_RANK]}, expected {_shape_text(spec.shape)}.")
+    leaves = [_leaf(leaf, spec.dtype, place) for leaf, place in _leaves(value, shape, where)]
+    return np.array(leaves, dtype=NUMPY_TYPES[spec.dtype]).reshape(shape)
 
 
 def arrays_to_rows(outputs: Mapping[str, np.ndarray]) -> list[Any]:
@@ -211,18 +216,18 @@ def check_decimal(value: float, dtype: Any, where: str) -> float:
     limits = np.finfo(dtype)
     too_fine = isinstance(value, int) and abs(value) >= 2 ** (limits.nmant + 1)
     if too_fine or (np.isfinite(value) and abs(value) > float(limits.max)):
-        raise Refused(f"{where} is {value}, which {np.dtype(dtype)} cannot hold without loss.")
+        raise Refused(f"{where} is {shown(value)}, which {np.dtype(dtype)} cannot hold without loss.")
     return value
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...] | None) -> bool:
     if expected is None:
-        return True
+        return len(shape) <= MAX_RANK
     return len(shape) == len(expected) and all(want in (None, size) for size, want in zip(shape, expected, strict=True))
 
 
 def _shape_text(shape: tuple[int | None, ...] | None) -> str:
-    return "any" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+    return f"at most {MAX_RANK} dimensions" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
 
 
 def _text(item: bytes, name: str) -> Any:

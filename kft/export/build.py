@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def build(run_dir: Path, target: Path) -> None:
     network = run.task.network(task_model, len(names))
     respond = run.task.respond and run.task.respond(task_model, run.vocabulary)
 
-    def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        texts = _as_rows(names, columns)
         if respond is not None:
             return respond(texts)
         features = run.task.features(task_model.preprocessor, texts)
@@ -38,12 +40,16 @@ def build(run_dir: Path, target: Path) -> None:
         return answer(*[inputs[name] for name in names])
 
     def from_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        inputs = tf.raw_ops.EnsureShape(input=inputs, shape=[None])
         parsed = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
         return _served(run, answer(*[parsed[name] for name in names]))
 
     archive = keras.export.ExportArchive()
-    archive.track(task_model)
-    archive.track(network)
+    # Tracked for the tables of the tokenizer, not for the variables, which the archive takes from its endpoints. Given
+    # a model itself, Keras 3.15 lists all its variables beside those and writes each twice.
+    resources = tf.Module()
+    resources.models = (task_model, network)
+    archive.track(resources)
     strings = {name: tf.TensorSpec((None,), tf.string, name=name) for name in names}
     archive.add_endpoint("serving_default", predict, [strings])
     methods = {"serving_default": "predict"}
@@ -53,6 +59,20 @@ def build(run_dir: Path, target: Path) -> None:
     archive.write_out(str(target), verbose=False)
     _set_methods(target, methods)
     _write_warmup(target / "assets.extra" / WARMUP_FILE, names, run.task.served_as)
+
+
+def _as_rows(names: list[str], columns: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The text columns, which nothing computes with before it is certain that all have one text for each row.
+
+    TensorFlow Serving checks neither the rank nor that columns are equally long, and ops of tokenizers read past the
+    end of the shorter one, or end the process.
+    """
+    columns = [tf.raw_ops.EnsureShape(input=column, shape=[None]) for column in columns]
+    sizes = [tf.shape(column)[0] for column in columns]
+    message = f"the inputs {', '.join(names)} differ in their number of rows"
+    checks = [tf.debugging.assert_equal(size, sizes[0], message=message) for size in sizes[1:]]
+    with tf.control_dependencies(checks):
+        return [tf.identity(column) for column in columns]
 
 
 def _served(run: Any, answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -34,7 +34,8 @@ def check(export_dir: Path, probe: dict[str, Any]) -> float:
     """Loads an export, replays its warmup and compares its answers; returns the largest difference of a number.
 
     Raises:
-        AssertionError: An op of Python or of XLA is in the graph, an answer differs, or an output has the wrong shape.
+        AssertionError: An op of Python or of XLA is in the graph, an answer differs, an output has the wrong shape, or
+            columns of different lengths are not refused.
     """
     import numpy as np
     import tensorflow as tf
@@ -64,6 +65,7 @@ def check(export_dir: Path, probe: dict[str, Any]) -> float:
             difference = float(np.max(np.abs(found[name] - wanted) / np.maximum(1.0, np.abs(wanted))))
             assert difference <= TOLERANCE, f"{name} differs by {difference:.2e} from predict, more than {TOLERANCE}"
             largest = max(largest, difference)
+    _check_uneven(predict, columns)
     return largest
 
 
@@ -83,6 +85,23 @@ def _check_ops(export_dir: Path) -> None:
     ops = {node.op for node in graph.node} | {node.op for f in graph.library.function for node in f.node_def}
     unfit = sorted(op for op in ops if op.startswith(("PyFunc", "EagerPyFunc", "Xla", "NumpyFunction")))
     assert not unfit, f"the graph holds {', '.join(unfit)}, which TensorFlow Serving does not run"
+
+
+def _check_uneven(predict: Any, columns: dict[str, Any]) -> None:
+    """Gives each text column in turn fewer rows than the others, and more; the model has to refuse both."""
+    import tensorflow as tf
+
+    if len(columns) < 2:
+        return
+    for name in columns:
+        for own, others in ((1, 4), (4, 1)):
+            uneven = {n: column[: own if n == name else others] for n, column in columns.items()}
+            try:
+                predict(**uneven)
+            except tf.errors.InvalidArgumentError as error:
+                assert "differ in their number of rows" in error.message, f"{name}: {error.message}"
+            else:
+                raise AssertionError(f"{own} rows of {name} beside {others} of the others are not refused")
 
 
 def _replay(export_dir: Path, signatures: Any) -> None:
