@@ -239,8 +239,8 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
 def export(run: str, out: str | None) -> None:
     """Writes the next version of RUN as a SavedModel for TensorFlow Serving, and prints its path.
 
-    The model is loaded again in a fresh process and must answer as `kft predict` does. serve/models.config, beside
-    the folder of all models, is brought up to date.
+    The model is loaded again in a fresh process and must answer as `kft predict` does. If the folder of all models is
+    named saved_models, serve/models.config beside it is brought up to date.
     """
     import kft
 
@@ -251,7 +251,9 @@ def export(run: str, out: str | None) -> None:
 @click.argument("saved_models", default="saved_models")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8501, show_default=True, help="Port to listen on; 0 picks a free one.")
-def serve(saved_models: str, host: str, port: int) -> None:
+@click.option("--any-saved-model", is_flag=True,
+              help="Serve SavedModels that no kft export has written, too. Such a file is a program.")  # fmt: skip
+def serve(saved_models: str, host: str, port: int, any_saved_model: bool) -> None:
     """Serves the models in SAVED_MODELS over HTTP, in TensorFlow Serving's REST format, without TensorFlow Serving.
 
     \b
@@ -259,7 +261,7 @@ def serve(saved_models: str, host: str, port: int) -> None:
     """
     from serve import server
 
-    server.serve(Path(saved_models), host=host, port=port)
+    server.serve(Path(saved_models), host=host, port=port, any_saved_model=any_saved_model)
 
 
 @main.command(epilog=EXIT_CODES)

@@ -37,21 +37,22 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
     A connection is *waiting* while it is the client's turn: before a whole request has come, and after an answer.
     """
     most = open_files_share(limits.connections)
+    waiting: dict[H11Protocol, None] = {}  # in the order in which they began to
 
     class Limited(H11Protocol):
-        waiting_since: float | None = None
         deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._settle()
             if len(self.connections) > most:
-                waiting = [one for one in self.connections if one is not self and one.waiting_since is not None]
-                oldest = min(waiting, key=lambda one: one.waiting_since, default=self)
+                oldest = next(iter(waiting))
+                waiting.pop(oldest)
                 self.connections.discard(oldest)
                 oldest.transport.abort()
 
         def connection_lost(self, exc: Exception | None) -> None:
+            waiting.pop(self, None)
             self._cancel()
             super().connection_lost(exc)
 
@@ -68,10 +69,10 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
         def _settle(self, *, is_idle: bool = False) -> None:
             """Whose turn it is now. The body's deadline is the application's, and uvicorn's own closes idle ones."""
             is_between = self.cycle is None or self.cycle.response_complete
-            if not is_between and not self.cycle.more_body:
-                self.waiting_since = None
-            elif self.waiting_since is None:
-                self.waiting_since = self.loop.time()
+            if is_between or self.cycle.more_body:
+                waiting.setdefault(self)
+            else:
+                waiting.pop(self, None)
             if not is_between or is_idle:
                 self._cancel()
             elif self.deadline is None:

@@ -33,7 +33,8 @@ def find(saved_models: Path) -> Found:
         children = sorted(saved_models.iterdir())
     except OSError as error:
         raise ServeError(f"{saved_models} cannot be listed: {error.strerror}. Change its permissions.") from error
-    models, notes = {}, []
+    models: dict[str, dict[int, Path]] = {}
+    notes: list[str] = []
     for folder in children:
         if folder.name.startswith("."):
             continue

@@ -65,7 +65,7 @@ def row_lengths(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
         return None
     if len({len(array) for array in arrays.values()}) != 1:
         return None
-    return sum(_lengths(array) for array in arrays.values())
+    return np.sum([_lengths(array) for array in arrays.values()], axis=0)
 
 
 def _lengths(array: np.ndarray) -> np.ndarray:

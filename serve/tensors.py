@@ -227,7 +227,11 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...] | None) -> bo
 
 
 def _shape_text(shape: tuple[int | None, ...] | None) -> str:
-    return f"at most {MAX_RANK} dimensions" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+    return (
+        f"at most {MAX_RANK} dimensions"
+        if shape is None
+        else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+    )
 
 
 def _text(item: bytes, name: str) -> Any:

@@ -97,7 +97,9 @@ class ModelStore:
                 if not bundle.wanted_versions(config, list(versions)):
                     pinned = list(config.model_version_policy.specific.versions)
                     path = bundle.config_path(self._saved_models)
-                    notes.append(f"{path} pins versions {pinned} of {name!r}; none is there. Pin others or export them.")
+                    notes.append(
+                        f"{path} pins versions {pinned} of {name!r}; none is there. Pin others or export them."
+                    )
             self._models, self._notes = models, notes
 
     def _read_configs(self) -> dict[str, ModelConfig]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 import kft
 from kft.cli import main
-from kft.errors import ExportError
-from kft.export import gates
+from kft.errors import ExportError, ServeError
+from kft.export import build, gates, saved_model
+from serve import manifest
 from serve.client import Client
 
 ROOT = str(Path(kft.__file__).parents[1])
@@ -55,7 +57,7 @@ print(json.dumps(found))
 def exported(topic_run, urgency_run, pair_run, tmp_path_factory):
     """`(run, version directory)` of each kind, the urgency by the command line."""
     saved_models = tmp_path_factory.mktemp("exports") / "saved_models"
-    (saved_models / "topics" / "7").mkdir(parents=True)
+    (saved_models / "topics" / "00000007").mkdir(parents=True)
     asked = ["export", str(urgency_run.path), "--out", str(saved_models / "urgency")]
     told = CliRunner().invoke(main, asked, catch_exceptions=False)
     assert told.exit_code == 0
@@ -125,8 +127,26 @@ def test_versions_count_up_and_the_config_names_every_model(exported):
     text_format.Parse((saved_models.parent / "serve" / "models.config").read_text(encoding="utf-8"), config)
     assert [model.name for model in config.model_config_list.config] == ["pairs", "topics", "urgency"]
     for name, (_, version) in exported.items():
-        assert [path.name for path in version.parent.iterdir() if path.name != "7"] == [version.name], name
+        own = {path.name for path in version.parent.iterdir()} - {"00000007"}
+        assert own == {".last-version", ".lock", version.name}, name
         assert (version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_each_weight_is_written_once(exported):
+    for run, version in exported.values():
+        weights = sum(weight.numpy().nbytes for weight in run.model.weights)
+        assert (version / "variables" / "variables.data-00000-of-00001").stat().st_size < 1.1 * weights + 4096
+
+
+@pytest.mark.slow
+def test_a_manifest_names_every_file(exported):
+    for _, version in exported.values():
+        manifest.verify(version)
+    (version / "more").write_text("")
+    with pytest.raises(ServeError, match="more is no part of the export"):
+        manifest.verify(version)
+    (version / "more").unlink()
 
 
 @pytest.mark.slow
@@ -168,15 +188,115 @@ def test_a_failed_export_leaves_nothing(topic_run, tmp_path):
         file.write("\n")
     with pytest.raises(ExportError, match="labels.json: its sha256 is not the recorded one"):
         run.export(tmp_path / "saved_models" / "topics")
-    assert list((tmp_path / "saved_models" / "topics").iterdir()) == []
+    assert list((tmp_path / "saved_models").iterdir()) == []
     assert not (tmp_path / "serve").exists()
 
 
 def test_a_place_that_cannot_be_written_is_refused(topic_run, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ExportError, match="cannot be written: Not a directory. Choose another path."):
+    with pytest.raises(ExportError, match="cannot be written: .*file is not a folder. Choose another path."):
         topic_run.export(tmp_path / "file" / "topics")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a:b", "holds ':'"), (".hidden", "begins with a dot"), ("a\nb", "control character"), ("a" * 300, "too long")],
+)
+def test_a_name_that_cannot_be_served_is_refused(topic_run, tmp_path, name, expected):
+    with pytest.raises(ExportError, match=expected):
+        topic_run.export(tmp_path / "saved_models" / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_that_cannot_be_read_is_refused_before_the_export(topic_run, tmp_path):
+    (tmp_path / "serve").mkdir()
+    config = tmp_path / "serve" / "models.config"
+    config.write_text("model_config_list {")
+    with pytest.raises(ExportError, match="models.config, line 1, .* Nothing was exported."):
+        topic_run.export(tmp_path / "saved_models" / "topics")
+    assert not (tmp_path / "saved_models").exists() and config.read_text() == "model_config_list {"
+
+
+def made_by_hand(folder):
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "saved_model.pb").write_bytes(b"")
+    return folder
+
+
+def test_only_a_folder_named_saved_models_has_a_config_beside_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    saved_model._announce(made_by_hand(Path("mymodel")))
+    assert "no serve/models.config was written, since work/ is not named saved_models/" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*.config")] == []
+    saved_model._announce(made_by_hand(Path("saved_models", "topics")))
+    assert capsys.readouterr().err == "" and (tmp_path / "work" / "serve" / "models.config").is_file()
+
+
+def test_once_a_version_is_published_the_rest_is_a_warning(tmp_path, capsys):
+    model_dir = made_by_hand(tmp_path / "saved_models" / "topics")
+    (tmp_path / "serve").write_text("mine")
+    saved_model._announce(model_dir)
+    warned = capsys.readouterr().err
+    assert warned.startswith("note: the version is published, but") and warned.count("\n") == 1
+
+
+def test_a_version_number_is_never_used_again(tmp_path):
+    assert saved_model._next_version(tmp_path) == 1
+    for name in ("00000004", "²", "latest", ".tmp-9"):
+        (tmp_path / name).mkdir()
+    assert saved_model._next_version(tmp_path) == 5
+    (tmp_path / ".partial").mkdir()
+    published = saved_model._publish(tmp_path / ".partial", tmp_path)
+    assert published.name == "5" and saved_model._next_version(tmp_path) == 6
+    published.rmdir()
+    assert saved_model._next_version(tmp_path) == 6
+    (tmp_path / str(2**63 - 1)).mkdir()
+    with pytest.raises(ExportError, match="is the last that 64 bits hold"):
+        saved_model._next_version(tmp_path)
+
+
+def test_a_second_export_into_a_folder_waits_for_the_first(tmp_path, monkeypatch):
+    entered, is_waiting = [], threading.Event()
+    monkeypatch.setattr(saved_model, "_warn", lambda text: is_waiting.set())
+
+    def second():
+        with saved_model._alone(tmp_path):
+            entered.append("second")
+
+    thread = threading.Thread(target=second)
+    with saved_model._alone(tmp_path):
+        thread.start()
+        assert is_waiting.wait(timeout=60)
+        entered.append("first")
+    thread.join(timeout=60)
+    assert entered == ["first", "second"]
+
+
+def test_the_child_of_an_export_ends_when_its_parent_is_gone():
+    command = [sys.executable, "-m", "kft.export.child", "timeit", "-n1", "-r1", "import time; time.sleep(600)"]
+    environment = {**os.environ, "PYTHONPATH": ROOT}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as child:
+        child.stdin.close()
+        assert child.wait(timeout=60) == 1
+
+
+def test_columns_of_different_lengths_are_refused_before_anything_else():
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)] * 2)
+    def joined(first, second):
+        first, second = build._as_rows(["text", "text_pair"], [first, second])
+        return tf.strings.join([first, second])
+
+    assert joined(tf.constant(["a"]), tf.constant(["b"])).numpy().tolist() == [b"ab"]
+    for sizes in ((4, 1), (1, 4), (0, 1)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="text, text_pair differ in their number of rows"):
+            joined(*[tf.fill([size], "a") for size in sizes])
+
+
+def test_the_gate_refuses_a_graph_that_takes_uneven_columns():
+    with pytest.raises(AssertionError, match="1 rows of text beside 4 of the others are not refused"):
+        gates._check_uneven(lambda text, text_pair: {}, {name: tf.fill([5], "a") for name in ("text", "text_pair")})
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Small SavedModels with the signatures of an export, and the server in a second process."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from serve import manifest
+from serve.limits import Limits
 
 LABELS = ("bad", "good", "so-so")
 METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
@@ -111,6 +115,12 @@ def write_warmup(folder: Path, logs: list[PredictionLog]) -> Path:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for log in logs:
             writer.write(log.SerializeToString())
+    return seal(folder)
+
+
+def seal(folder: Path) -> Path:
+    """The manifest of an export, as it stands in `kft.json`."""
+    (folder / manifest.CONTRACT).write_text(json.dumps({manifest.DIGESTS: manifest.digests(folder)}))
     return folder
 
 
@@ -130,6 +140,7 @@ class Exports:
     write_mood = staticmethod(write_mood)
     write_length = staticmethod(write_length)
     write_warmup = staticmethod(write_warmup)
+    seal = staticmethod(seal)
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,8 @@ class RunningServer:
 
 
 def start_server(saved_models: Path, stderr_path: Path, **options) -> RunningServer:
-    code = f"from serve.server import serve; serve({str(saved_models)!r}, port=0, **{options!r})"
+    code = "from serve.server import serve; from serve.limits import Limits"
+    code += f"; serve({str(saved_models)!r}, port=0, **{options!r})"
     with stderr_path.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -168,13 +180,14 @@ def exports():
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A server of the models mood, length and moving, with bodies of at most 1 MiB."""
+    """A server of the models mood, length and moving, with small limits."""
     root = tmp_path_factory.mktemp("served")
     saved_models = root / "saved_models"
     write_mood(saved_models / "mood" / "1")
     write_mood(saved_models / "moving" / "1")
     write_length(saved_models / "length" / "7")
-    running = start_server(saved_models, root / "stderr.txt", max_body_bytes=2**20, poll_s=0.2)
+    limits = Limits(body_bytes=2**20, rows=500, connections=24, header_timeout_s=1.0, body_timeout_s=1.0)
+    running = start_server(saved_models, root / "stderr.txt", limits=limits, poll_s=0.2)
     yield running
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(timeout=40) == 0

@@ -1,5 +1,8 @@
 """`models.config` and `compose.yaml`: what the bundle writes, keeps and refuses."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,9 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from kft.errors import ServeError
-from serve import bundle
+from serve import bundle, folders
+
+ROOT = Path(bundle.__file__).parents[1]
 
 # https://www.tensorflow.org/tfx/serving/serving_config and `tensorflow_model_server --help`
 DOCUMENTED_FLAGS = {
@@ -42,7 +47,9 @@ def models(path):
 def test_every_model_with_a_finished_version_is_listed_by_name(saved_models):
     add_export(saved_models, "mood", 10)
     add_export(saved_models, "unnumbered", "latest")
-    add_export(saved_models, "padded", "01")
+    add_export(saved_models, "padded", "00000002")
+    add_export(saved_models, "odd", "²")
+    add_export(saved_models, "a:b", 1)
     add_export(saved_models, ".tmp-mood", 1)
     (saved_models / "empty" / "1").mkdir(parents=True)
     (saved_models / "note.txt").write_text("not a model")
@@ -52,8 +59,12 @@ def test_every_model_with_a_finished_version_is_listed_by_name(saved_models):
     assert [(m.name, m.base_path, m.model_platform) for m in config.model_config_list.config] == [
         ("length", "/models/length", "tensorflow"),
         ("mood", "/models/mood", "tensorflow"),
+        ("padded", "/models/padded", "tensorflow"),
     ]
-    assert list(bundle.exports(saved_models)["mood"]) == [2, 10]
+    found = folders.find(saved_models)
+    assert list(found.models["mood"]) == [2, 10] and list(found.models["padded"]) == [2]
+    (note,) = found.notes
+    assert "a:b is skipped: the model's name 'a:b' holds ':'" in note
 
 
 def test_nothing_is_written_when_nothing_changed(saved_models):
@@ -63,7 +74,8 @@ def test_nothing_is_written_when_nothing_changed(saved_models):
     bundle.update(saved_models)
     assert path.read_text().startswith("# mine\n") and path.stat().st_mtime_ns == before.st_mtime_ns
     assert path.stat().st_mode & 0o777 == 0o644
-    assert sorted(child.name for child in path.parent.iterdir()) == ["compose.yaml", "models.config"]
+    names = [".models.config.lock", "compose.yaml", "models.config"]
+    assert sorted(child.name for child in path.parent.iterdir()) == names
 
 
 def test_edits_by_hand_are_kept_and_models_that_are_gone_are_dropped(saved_models):
@@ -95,14 +107,43 @@ def test_a_file_that_cannot_be_read_is_left_and_its_line_is_named(saved_models):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ServeError, match="cannot be read"):
         bundle.update(saved_models)
+    path.unlink()
+    os.mkfifo(path)
+    for refused in (bundle.update, bundle.check):
+        with pytest.raises(ServeError, match="not a regular file"):
+            refused(saved_models)
 
 
-def test_a_folder_or_name_that_cannot_be_served_is_refused(saved_models, tmp_path):
+def test_a_place_that_is_missing_or_taken_is_refused(saved_models, tmp_path):
     with pytest.raises(ServeError, match="is not a folder"):
         bundle.update(tmp_path / "missing")
-    add_export(saved_models, "a:b", 1)
-    with pytest.raises(ServeError, match="a:b"):
-        bundle.update(saved_models)
+    (saved_models.parent / "serve").write_text("mine")
+    for refused in (bundle.update, bundle.check):
+        with pytest.raises(ServeError, match="serve cannot be written"):
+            refused(saved_models)
+
+
+ADD = """
+import sys
+from pathlib import Path
+from serve import bundle, folders
+
+ROOT = Path(bundle.__file__).parents[1]
+saved_models, name = Path(sys.argv[1]), sys.argv[2]
+for number in range(int(sys.argv[3])):
+    folder = saved_models / f"{name}{number}" / "1"
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"")
+    bundle.update(saved_models)
+"""
+
+
+def test_updates_at_once_lose_no_model(saved_models):
+    command = [sys.executable, "-c", ADD, str(saved_models)]
+    together = [subprocess.Popen([*command, name, "30"], cwd=ROOT) for name in ("a", "b")]
+    assert [process.wait(60) for process in together] == [0, 0]
+    names = {f"{name}{number}" for name in "ab" for number in range(30)}
+    assert names < set(models(bundle.config_path(saved_models)))
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,6 @@ def test_a_new_version_takes_over_and_a_broken_one_does_not(server, client, expo
     wait_until(lambda: client.status("moving")[0]["version"] == "3")
     failed, good = client.status("moving")
     assert (failed["state"], good["state"], good["version"]) == ("END", "AVAILABLE", "2")
-    assert "does not load" in failed["status"]["error_message"]
+    assert "variables.index is missing" in failed["status"]["error_message"]
     assert client.predict("moving", ["a"]) == second
     wait_until(lambda: client.status("mood") and "not served: moving, version 3" in server.stderr_path.read_text())

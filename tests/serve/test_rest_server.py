@@ -1,11 +1,14 @@
 """The REST formats, against the server in a second process and by raw HTTP."""
 
 import base64
+import contextlib
+import gzip
 import json
 import math
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -122,6 +125,17 @@ LENGTH = "/v1/models/length:predict"
         (MOOD, {"signature_name": "none", "instances": ["a"]}, '"none" not found in signature def'),
         (LENGTH, {"instances": ["a"]}, "the inputs ['text', 'text_pair']"),
         (LENGTH, {"inputs": ["a"]}, "the inputs ['text', 'text_pair']"),
+        (
+            LENGTH,
+            {"inputs": {"text": ["x", "y", "x", "w"], "text_pair": ["z"]}},
+            "columns of different lengths: {'text': 4, 'text_pair': 1}",
+        ),
+        (LENGTH, {"inputs": {"text": "x", "text_pair": "z"}}, "inputs.text has shape [], expected [?]"),
+        (LENGTH, {"inputs": {"text": [["x"]], "text_pair": [["z"]]}}, "has shape [1, 1], expected [?]"),
+        (MOOD, b'{"instances": ' + b"[" * 65 + b'"a"' + b"]" * 65 + b"}", "has shape [1, 1"),
+        (MOOD, b'{"instances": ["a", ' + b"[" * 700 + b"]" * 700 + b"]}", "expected a single value"),
+        (MOOD, {"signature_name": "\ud800", "instances": ["a"]}, '"\\ud800" not found in signature def'),
+        (MOOD, {"\ud800": "a"}, "either 'instances' or 'inputs'"),
         (LENGTH, {"instances": [{"text": "a"}]}, "['text', 'text_pair']"),
         (LENGTH, {"signature_name": "divide", "instances": [[1, 2], [3]]}, "instances[1]"),
         (LENGTH, {"signature_name": "divide", "instances": [[1, "2"]]}, "DT_FLOAT"),
@@ -143,6 +157,12 @@ LENGTH = "/v1/models/length:predict"
         ),
         ("/v1/models/mood:classify", {"signature_name": "classify", "examples": [{"text": None}]}, "is null"),
         ("/v1/models/mood:classify", {"signature_name": "classify", "examples": [{}]}, "text"),
+        (
+            "/v1/models/mood:classify",
+            {"signature_name": "classify", "examples": [{"\ud800": "a"}]},
+            "a name in examples[0]",
+        ),
+        (f"/v1/models/mood/versions/{'9' * 4301}:predict", {"instances": ["a"]}, "Malformed request: found version"),
         ("/v1/models/mood:explain", {"instances": ["a"]}, "unknown action 'explain'"),
         (
             "/v1/models/mood/labels/stable:predict",
@@ -171,6 +191,8 @@ def test_an_unknown_model_or_version_is_404(server, path):
         ("/v1/models/mood/versions/9", 404),
         ("/v1/models/gone/metadata", 404),
         ("/v1/models", 400),
+        (f"/v1/models/mood/versions/{'9' * 4301}", 400),
+        ("/v1/models/mood/versions/one/metadata", 400),
         ("/", 404),
     ],
 )
@@ -203,6 +225,70 @@ def test_a_long_body_is_413_whether_its_length_is_announced_or_not(server):
         connection.sendall(b"100001\r\n" + b"x" * 0x100001 + b"\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
     assert post(server, MOOD, {"instances": ["still here"]})[0] == 200
+
+
+def send(server, body, encoding):
+    response = httpx.post(server.url + MOOD, content=body, headers={"Content-Encoding": encoding}, timeout=30)
+    return response.status_code, response.json()
+
+
+def test_a_gzip_body_is_decompressed_within_the_limit(server):
+    body = json.dumps({"instances": ["a"]}).encode()
+    assert send(server, gzip.compress(body), "gzip") == post(server, MOOD, body)
+    bomb = gzip.compress(b" " * 2**24)
+    assert len(bomb) < 2**15
+    for sent, encoding, status, expected in (
+        (bomb, "gzip", 413, "longer than 1,048,576 bytes once it is decompressed"),
+        (gzip.compress(body)[:-9], "gzip", 400, "not one whole gzip stream"),
+        (gzip.compress(body) + b"more", "gzip", 400, "not one whole gzip stream"),
+        (body, "gzip", 400, "cannot be decompressed"),
+        (body, "br", 415, "Content-Encoding 'br', expected gzip or none"),
+    ):
+        found, answer = send(server, sent, encoding)
+        assert found == status and expected in answer["error"]
+
+
+def test_too_many_or_too_long_rows_are_413(server):
+    for instances, expected in (
+        (["a"] * 501, "has 501 rows, expected 500 at most"),
+        (["a", "b" * (2**18 + 1)], "Row 1 has 262,145 bytes"),
+        (["a"] * 99 + ["b" * 200_000], "100 rows times 200,000 bytes of the longest"),
+    ):
+        status, answer = post(server, MOOD, {"instances": instances})
+        assert status == 413 and expected in answer["error"]
+
+
+def test_many_rows_are_answered_in_their_order(server):
+    texts = [f"text {number} " * (number % 7 * 40) for number in range(300)]
+    _, together = post(server, MOOD, {"instances": texts})
+    alone = [post(server, MOOD, {"instances": [text]})[1]["predictions"][0] for text in texts[::50]]
+    assert together["predictions"][::50] == alone
+
+
+def open_connection(server, sent=b""):
+    address = urlsplit(server.url)
+    connection = socket.create_connection((address.hostname, address.port), timeout=20)
+    connection.sendall(sent)
+    return connection
+
+
+def test_connections_that_stay_half_open_do_not_keep_others_out(server):
+    header = b"POST /v1/models/mood:predict HTTP/1.1\r\nHost: a\r\n"
+    sent = (b"", header, header + b"Content-Length: 100\r\n\r\n{")
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(open_connection(server, sent[number % 3])) for number in range(72)]
+        assert post(server, MOOD, {"instances": ["a"]})[0] == 200
+        for connection in waiting:
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(4096):  # until the server closes it
+                    pass
+    assert server.stderr_path.stat().st_size < 100_000
+
+
+def test_a_body_that_does_not_come_is_408(server):
+    header = b"POST /v1/models/mood:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
+    with open_connection(server, header) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
 def test_requests_at_the_same_time_get_their_own_answers(server):
