@@ -9,9 +9,10 @@ One small form serves Python, YAML and, through `parse`, the shell:
 
 from __future__ import annotations
 
+import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,17 +21,15 @@ import yaml
 from kft.errors import RecipeError, did_you_mean
 from kft.recipe import COLUMN_KNOBS, Recipe
 
-DEFAULT: Mapping[str, Any] = {
-    "learning_rate": {"min": 1e-5, "max": 5e-4, "scale": "log"},
-    "batch_size": [16, 32],
-    "epochs": [2, 3, 4],
-}
+# Around the rates that `learning_rate="auto"` stands for: 1e-5 to 3e-4 by the size of the model, 1e-3 for a head alone.
+LEARNING_RATES = {"full": (1e-5, 5e-4), "features": (1e-4, 1e-2)}
 
 # What all trials share: with other rows, another split or another measure they could not be compared.
 ROWS = ("train", "validation", "test", *COLUMN_KNOBS, "allow_leaks")
 SHARED = frozenset((*ROWS, "task", "out", "save_best_by", "seed"))
 RANGE_KEYS = ("min", "max", "scale", "step")
 SCALES = ("linear", "log")
+MAX_VALUES = 1_000
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})((?::[^:]*)*)")
@@ -59,23 +58,43 @@ class Range:
         low: The smallest value.
         high: The largest value, which belongs to the range.
         scale: `log` draws each factor alike, `linear` each difference.
-        step: Distance between values, on a log scale the factor; None leaves every value open.
         is_whole: Whether the knob is a whole number.
     """
 
     low: float
     high: float
     scale: Literal["linear", "log"]
-    step: float | None
     is_whole: bool
 
     def form(self) -> dict[str, Any]:
         """The range as it is written in Python and YAML."""
-        step = {} if self.step is None else {"step": self.step}
-        return {"min": self.low, "max": self.high, "scale": self.scale, **step}
+        return {"min": self.low, "max": self.high, "scale": self.scale}
 
 
 Space = dict[str, Choice | Range]
+
+
+def default(recipe: Recipe, given: Collection[str]) -> dict[str, Any]:
+    """The form of the space where none is given: what `given` leaves open of learning rate, batch size and epochs.
+
+    >>> default(Recipe(transfer="features"), ["batch_size"])
+    {'learning_rate': {'min': 0.0001, 'max': 0.01, 'scale': 'log'}, 'epochs': [2, 3, 4]}
+    """
+    low, high = LEARNING_RATES[recipe.transfer]
+    rates = {"min": low, "max": high, "scale": "log"}
+    every = {"learning_rate": rates, "batch_size": [16, 32], "epochs": [2, 3, 4]}
+    if recipe.max_steps is not None:  # which ends training, whatever epochs says
+        del every["epochs"]
+    return {name: form for name, form in every.items() if name not in given}
+
+
+def num_combinations(space: Space) -> float:
+    """How many different trials there are; infinite where a number is drawn from an open range."""
+    sizes = [
+        len(part.values) if isinstance(part, Choice) else part.high - part.low + 1 if part.is_whole else math.inf
+        for part in space.values()
+    ]
+    return math.prod(sizes)
 
 
 def parse(*texts: str) -> dict[str, Any]:
@@ -113,12 +132,13 @@ def of(given: Mapping[str, Any], base: Recipe) -> Space:
     """The space of this form, every listed value and every end of a range checked by the Recipe.
 
     Args:
-        given: Knob to a list of values, to a range `{"min", "max"}` with `scale` and `step` as wished, or to
-            one value that stays fixed.
+        given: Knob to a list of values, to a range `{"min", "max"}` with `scale` as wished, or to one value that
+            stays fixed. A range with a `step`, on a log scale a factor, is the list of values from min to max.
         base: The knobs around it.
 
     Raises:
-        RecipeError: An unknown knob, one that all trials must share, or a value the knob cannot have.
+        RecipeError: An unknown knob, one that all trials must share, a value the knob cannot have, or epochs beside
+            max_steps.
 
     >>> of({"epochs": [1, 2], "learning_rate": "1e-4"}, Recipe())
     {'epochs': Choice(values=(1, 2)), 'learning_rate': Choice(values=(0.0001,))}
@@ -135,6 +155,10 @@ def of(given: Mapping[str, Any], base: Recipe) -> Space:
             space[name] = _range(name, form, base)
         else:
             space[name] = _choice(name, form if isinstance(form, list | tuple) else [form], base)
+    if "epochs" in space and (base.max_steps is not None or "max_steps" in space):
+        raise RecipeError(
+            "space: epochs is searched, but max_steps ends training whatever epochs says. Leave one of them out."
+        )
     return space
 
 
@@ -172,7 +196,7 @@ def _choice(name: str, values: list[Any] | tuple[Any, ...], base: Recipe) -> Cho
     return Choice(known)
 
 
-def _range(name: str, limits: Mapping[str, Any], base: Recipe) -> Range:
+def _range(name: str, limits: Mapping[str, Any], base: Recipe) -> Choice | Range:
     for key in limits:
         if key not in RANGE_KEYS:
             hint = did_you_mean(key, RANGE_KEYS)
@@ -191,18 +215,41 @@ def _range(name: str, limits: Mapping[str, Any], base: Recipe) -> Range:
         raise RecipeError(f"space: {name} has the scale {scale!r}; expected {' or '.join(SCALES)}.{hint}")
     if scale == "log" and low <= 0:
         raise RecipeError(f"space: {name} starts at {low!r}; a log scale starts above 0.")
-    return Range(low, high, scale, _checked_step(name, step, scale, number_type), number_type is int)
-
-
-def _checked_step(name: str, step: Any, scale: str, number_type: type) -> float | None:
     if step is None:
-        return None
+        return Range(low, high, scale, number_type is int)
+    _check_step(name, step, scale, number_type)
+    return _choice(name, _stepped(name, low, high, step, scale, number_type), base)
+
+
+def _stepped(name: str, low: float, high: float, step: float, scale: str, number_type: type) -> list[Any]:
+    """The values from low to high, both among them.
+
+    Raises:
+        RecipeError: The steps do not lead to high, or there are too many.
+    """
+    count = (math.log(high / low) / math.log(step) if scale == "log" else (high - low) / step) + 1
+    if count > MAX_VALUES:
+        raise RecipeError(
+            f"space: {name} has {count:,.0f} values, expected {MAX_VALUES:,} at most. Choose a larger step."
+        )
+    # Twelve digits, so that three steps of 0.1 are 0.3.
+    values = [float(f"{low * step**i if scale == 'log' else low + i * step:.12g}") for i in range(int(count + 1.5))]
+    if not any(math.isclose(value, high, rel_tol=1e-9) for value in values):
+        below = max(value for value in values if value < high)
+        above = min(value for value in values if value > high)
+        raise RecipeError(
+            f"space: {name} runs from {low!r} to {high!r}, which the step {step!r} does not reach. "
+            f"Let it end at {number_type(below)!r} or {number_type(above)!r}."
+        )
+    return [number_type(value) for value in values if value < high and not math.isclose(value, high)] + [high]
+
+
+def _check_step(name: str, step: Any, scale: str, number_type: type) -> None:
     least = 1 if scale == "log" else 0
     kinds = (int,) if number_type is int else (int, float)
     if isinstance(step, bool) or not isinstance(step, kinds) or not step > least:
         expected = f"{'a whole' if number_type is int else 'a'} number above {least}"
         raise RecipeError(f"space: {name} has the step {step!r}; on a {scale} scale expected {expected}.")
-    return step
 
 
 def _as_knob(name: str, value: Any, base: Recipe) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import keras
 import keras_tuner
 
 import kft
-from kft import run, workflow
+from kft import disk, run, workflow
 from kft.data.table import ROW
 from kft.dataset import Dataset
 from kft.errors import RecipeError, TrainingError, did_you_mean
@@ -72,7 +71,7 @@ def tune(
         train: Rows in any form that `kft.fit` takes.
         space: Knob to a list of values `[16, 32]`, a range `{"min": 1e-5, "max": 5e-4, "scale": "log"}`
             (perhaps with "step") or one value. None: those of learning rate, batch size and epochs that
-            `knobs` leave open.
+            `knobs` leave open, the rates around the one that `auto` stands for.
         trials: How many fits at most; fewer where the space has fewer combinations.
         search: `random`, or `grid`: every combination in turn, a range without step as some ten values.
         objective: The validation metric to go by; auto: save_best_by, or the task's own.
@@ -89,7 +88,7 @@ def tune(
         KftError: Of the kind that says what is wrong with data or preset.
     """
     recipe = _recipe(train, {**knobs, "seed": seed})
-    drawn = spaces.of(_default(knobs) if space is None else space, recipe)
+    drawn = spaces.of(spaces.default(recipe, knobs) if space is None else space, recipe)
     _check_search(search, trials)
     _check_shared(drawn, knobs)
     for preset in drawn["preset"].form() if "preset" in drawn else [recipe.preset]:
@@ -104,7 +103,7 @@ def tune(
         records = _searched(plan)
         winner = ledger.ranked(records)[0]
         best = Recipe.of(recipe, **winner["knobs"])
-        _write(best, out / BEST)
+        best.write(out / BEST)
     if not quiet:
         _show(plan, records)
     return Study(out, best, winner["value"], records)
@@ -120,10 +119,6 @@ def _recipe(train: Any, knobs: Mapping[str, Any]) -> Recipe:
         if not isinstance(plain.get(name), str | int | float | None):
             del plain[name]
     return Recipe.of(**plain, train=str(train) if isinstance(train, str | Path) else None)
-
-
-def _default(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: form for name, form in spaces.DEFAULT.items() if name not in knobs}
 
 
 def _check_search(search: str, trials: int) -> None:
@@ -182,7 +177,8 @@ def _searched(plan: Plan) -> list[Record]:
         print(f"{plan.out}: going on after {len(before)} finished trials", file=sys.stderr)
     trials = Search(plan, before)
     try:
-        trials.search()
+        with disk.refusals(plan.out, "The finished trials are intact: make room, then tune again with the same out."):
+            trials.search()
     except keras_tuner.errors.FatalError as error:
         raise error.__cause__ from None
     if not ledger.ranked(trials.records):
@@ -207,12 +203,6 @@ def _identity(plan: Plan, recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json"),
         "data": data.fingerprints(),
     }
-
-
-def _write(recipe: Recipe, path: Path) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    recipe.write(partial)
-    os.replace(partial, path)
 
 
 def _show(plan: Plan, records: list[Record]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import shutil
 import sys
 import time
@@ -16,14 +17,16 @@ import keras
 import keras_tuner
 from keras_tuner.engine import base_tuner
 
-from kft import workflow
-from kft.errors import Interrupted, RunError
+from kft import disk, workflow
+from kft.errors import Interrupted, RunError, TrainingError
 from kft.evaluation import metrics
 from kft.recipe import Recipe
 from tuning import hparams, ledger
+from tuning import space as spaces
 from tuning.ledger import Record
 from tuning.space import Range, Space
 
+DRAWS_PER_COMBINATION = 40  # the last of a space is missed once in e^40 searches
 SEARCHES = {
     "random": keras_tuner.oracles.RandomSearchOracle,
     "grid": keras_tuner.oracles.GridSearchOracle,
@@ -121,13 +124,17 @@ class Search(base_tuner.BaseTuner):
             raise keras_tuner.errors.FatalError from Interrupted(error.exit_code - 128, message)
         except RunError as error:
             raise keras_tuner.errors.FatalError from error
+        except TrainingError as error:
+            if error.__cause__ is None or disk.refusal(error.__cause__) is None:
+                raise
+            raise keras_tuner.errors.FatalError from error  # a full disk is no fault of the knobs
         return metrics.scalars(done.metrics["validation"])
 
     def _record(self, trial: Any) -> Record:
         path = _run_path(self.plan.out, trial)
         if not self._scores:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "failure.txt").write_text(trial.message, encoding="utf-8")
+            disk.write_text(path / "failure.txt", trial.message, errors="backslashreplace")
         return {
             "trial": _number(trial),
             "status": "completed" if self._scores else "failed",
@@ -143,7 +150,7 @@ class Search(base_tuner.BaseTuner):
     def _keep(self, record: Record) -> None:
         """Puts a trial into the ledger; TensorBoard's file comes first, as a trial in it is done."""
         out = self.plan.out
-        hparams.write(out / "tensorboard", record)
+        hparams.write(out, record)
         self.records.append(record)
         ledger.write(out, self.records)
         ledger.drop_losing_weights(out, self.records)
@@ -187,6 +194,11 @@ def _oracle(plan: Plan) -> Any:
         seed=plan.recipe.seed + 1,  # Keras Tuner takes 0 for no seed
         max_consecutive_failed_trials=plan.trials + 1,
     )
+    # The random oracle ends the search once it has drawn 20 combinations in a row that were tried before, which is
+    # likely near the end of a small space; there is no public name for that number.
+    combinations = spaces.num_combinations(plan.space)
+    if math.isfinite(combinations):
+        oracle._max_collisions = DRAWS_PER_COMBINATION * int(combinations)
     oracle.verbose = 0
     return oracle
 
@@ -196,7 +208,7 @@ def _hyperparameters(space: Space) -> keras_tuner.HyperParameters:
     for name, part in space.items():
         if isinstance(part, Range):
             declare = declared.Int if part.is_whole else declared.Float
-            declare(name, part.low, part.high, step=part.step, sampling=part.scale)
+            declare(name, part.low, part.high, sampling=part.scale)
         else:
             declared.Choice(name, [json.dumps(value) for value in part.values])
     return declared

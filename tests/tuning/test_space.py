@@ -21,7 +21,7 @@ def test_numbers_that_yaml_takes_for_text_are_numbers():
     written = yaml.safe_load("learning_rate: {min: 1e-5, max: 5e-4, scale: log}\nweight_decay: [0, 1e-2]")
     assert written["weight_decay"][1] == "1e-2"
     assert space.of(written, Recipe()) == {
-        "learning_rate": Range(1e-5, 5e-4, "log", None, is_whole=False),
+        "learning_rate": Range(1e-5, 5e-4, "log", is_whole=False),
         "weight_decay": Choice((0.0, 0.01)),
     }
 
@@ -45,8 +45,43 @@ def test_what_of_gives_is_read_back_from_its_form():
     assert space.of(space.form(drawn), Recipe()) == drawn
 
 
-def test_the_default_is_a_space():
-    assert set(space.of(space.DEFAULT, Recipe())) == {"learning_rate", "batch_size", "epochs"}
+def test_the_default_rates_lie_around_the_automatic_one_of_what_trains():
+    for transfer, rates in [("full", (1e-5, 3e-4)), ("features", (1e-3, 1e-3))]:
+        drawn = space.of(space.default(Recipe(transfer=transfer), []), Recipe())
+        assert set(drawn) == {"learning_rate", "batch_size", "epochs"}
+        assert all(drawn["learning_rate"].low <= rate < drawn["learning_rate"].high for rate in rates)
+    steps = Recipe(max_steps=9)
+    assert set(space.of(space.default(steps, ["batch_size"]), steps)) == {"learning_rate"}
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("weight_decay=0..0.3:step=0.1", (0.0, 0.1, 0.2, 0.3)),
+        ("learning_rate=1e-5..1e-2:log:step=10", (1e-5, 1e-4, 1e-3, 1e-2)),
+        ("batch_size=8..64:log:step=2", (8, 16, 32, 64)),
+        ("epochs=1..7:step=3", (1, 4, 7)),
+    ],
+)
+def test_a_range_with_a_step_has_both_ends(text, values):
+    drawn = space.of(space.parse(text), Recipe())
+    (choice,) = drawn.values()
+    assert choice == Choice(values)
+    assert [type(value) for value in choice.values] == [type(value) for value in values]
+    assert space.num_combinations(drawn) == len(values)
+
+
+def test_the_size_of_a_space():
+    drawn = space.of({"epochs": {"min": 2, "max": 4}, "batch_size": [8, 16]}, Recipe())
+    assert space.num_combinations(drawn) == 6
+    drawn = space.of({"learning_rate": {"min": 1e-5, "max": 1e-4}, "batch_size": [8, 16]}, Recipe())
+    assert space.num_combinations(drawn) == float("inf")
+
+
+def test_epochs_are_not_searched_where_max_steps_ends_training():
+    for searched, base in [({"epochs": [1, 2]}, Recipe(max_steps=5)), ({"epochs": 2, "max_steps": [5, 9]}, Recipe())]:
+        with pytest.raises(RecipeError, match="max_steps ends training whatever epochs says"):
+            space.of(searched, base)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +98,9 @@ def test_the_default_is_a_space():
         ({"epochs": {"min": 1, "max": 4, "stepp": 1}}, "scale, step. Did you mean 'step'?"),
         ({"epochs": {"min": 1, "max": 4, "step": 0.5}}, "a whole number above 0"),
         ({"batch_size": {"min": 8, "max": 64, "scale": "log", "step": 1}}, "a whole number above 1"),
+        ({"epochs": {"min": 1, "max": 4, "step": 2}}, "which the step 2 does not reach. Let it end at 3 or 5."),
+        ({"weight_decay": {"min": 0, "max": 0.25, "step": 0.1}}, "Let it end at 0.2 or 0.3."),
+        ({"weight_decay": {"min": 0, "max": 0.1, "step": 1e-9}}, "has 100,000,001 values, expected 1,000 at most"),
         ({"learning_rate": {"min": "auto", "max": 1e-3}}, "runs from 'auto'"),
         ({"learning_rate": {"min": 1e-5, "max": 1e-3, "scale": "lgo"}}, "Did you mean 'log'?"),
         ({"weight_decay": {"min": 0, "max": 0.1, "scale": "log"}}, "a log scale starts above 0"),

@@ -13,6 +13,9 @@ from tensorboard.plugins.hparams import metadata
 
 import kft
 from kft.errors import RecipeError, RunError, TrainingError
+from kft.recipe import Recipe
+from tuning import hparams, trial
+from tuning import space as spaces
 
 # Keras Tuner 1.4.8 asks for the current thread by the name it had before Python 3.10.
 pytestmark = pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning", "ignore:getName:DeprecationWarning")
@@ -103,7 +106,16 @@ def test_the_best_recipe_gives_the_best_value_again(grid, meals, tmp_path):
     assert again.metrics["test"]["num_rows"] == 16
 
 
-def test_tensorboard_has_the_knobs_and_metrics_of_each_trial(grid):
+def test_tensorboard_has_the_knobs_and_metrics_of_each_trial(grid, tmp_path):
+    hparams.write(tmp_path, grid.trials[0])
+    groups = set()
+    for out in (grid.path, tmp_path):
+        board = EventAccumulator(str(out / "tensorboard" / "001"))
+        board.Reload()
+        found = board.PluginTagToContent("hparams")
+        start = metadata.parse_session_start_info_plugin_data(found[metadata.SESSION_START_INFO_TAG])
+        groups.add(start.group_name)
+    assert len(groups) == 2  # or TensorBoard would show the mean of the first trials of two studies
     for record in grid.trials:
         board = EventAccumulator(str(grid.path / "tensorboard" / f"{record['trial']:03d}"))
         board.Reload()
@@ -145,6 +157,17 @@ def test_a_random_search_draws_by_its_seed_and_can_be_extended(meals, shared, tm
     assert len({knobs["learning_rate"] for knobs in drawn["one", 3]}) == 3
     assert all(1e-3 <= knobs["learning_rate"] <= 3e-2 for knobs in drawn["one", 3])
     assert all(65 <= knobs["max_length"] <= 96 for knobs in drawn["one", 3])
+
+
+def test_a_random_search_finds_every_combination_of_a_small_space(tmp_path):
+    searched = {"epochs": [1, 2, 3], "batch_size": [8, 16, 32], "transfer": ["full", "features"]}
+    drawn = spaces.of(searched, Recipe())
+    for seed in range(10):
+        plan = trial.Plan(tmp_path, drawn, "random", 18, "accuracy", Recipe(seed=seed), None, None, quiet=True)
+        oracle = trial._oracle(plan)
+        oracle._set_project_dir(tmp_path, str(seed))
+        found = [oracle.create_trial(f"worker {number}").hyperparameters.values for number in range(18)]
+        assert len({json.dumps(values, sort_keys=True) for values in found}) == 18
 
 
 def test_failed_trials_say_why_and_other_rows_are_refused(meals, shared, tmp_path):
