@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -183,13 +184,13 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         )
         transfer_plan.apply(model, recipe.transfer)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
-        stores = _tokens(data, model)
+        stores, cache_notes = _tokens(data, model)
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
         remarks = data.task.remarks(model.preprocessor, stores["train"]) if data.task.remarks else []
         remarks += _on_comparisons(loss, recipe, chosen, micro_batches)
-        data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *remarks])))
+        data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *remarks])))
         trained, frozen = parameters(model)
         network = first_token.network(data.task.network(model, len(data.text_columns)), model)
         disguise = data.task.disguise and data.task.disguise(recipe, model.preprocessor)
@@ -295,9 +296,7 @@ def _preset(recipe: Recipe, data: Dataset) -> Preset:
     texts = (text for part in sliced(columns, len(data.parts["train"])) for column in part for text in column)
     max_length = tokenise.SHORTEST if recipe.max_length == "auto" else recipe.max_length
     settings = {**sizes, "max_length": max_length, "seed": recipe.seed}
-    return scratch.begin(
-        recipe.preset, texts, data.parts["train"].fingerprint(), tokenise.cache_dir().parent, **settings
-    )
+    return scratch.begin(recipe.preset, texts, data.parts["train"].fingerprint(), tokenise.cache_dir(), **settings)
 
 
 def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
@@ -316,14 +315,18 @@ def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
     return recipe.max_length
 
 
-def _tokens(data: Dataset, model: Any) -> dict[str, Store]:
-    """The tokens of each part, in the rows that are trained on."""
+def _tokens(data: Dataset, model: Any) -> tuple[dict[str, Store], tuple[str, ...]]:
+    """The tokens of each part, in the rows that are trained on, and what the user should know of their cache."""
     encoder = Encoder(model.preprocessor, len(data.text_columns), data.task.features)
     key = tokenise.fingerprint(model.preprocessor)
     sources = {"train": data.parts["train"].source}  # other parts may be as short as they are
     advice = "Free some space, or set KFT_CACHE and TMPDIR to folders on a larger disk."
-    with disk.refusals(tokenise.cache_dir(), advice):
-        stores = {name: tokenise.tokenise(part, data.text_columns, encoder, key) for name, part in data.lessons.items()}
-        if (arrange := data.task.arrange) is None:
-            return stores
-        return {name: arrange(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}
+    notes: list[str] = []
+    with disk.refusals(tokenise.cache_dir() or tempfile.gettempdir(), advice):
+        stores = {
+            name: tokenise.tokenise(part, data.text_columns, encoder, key, notes.append)
+            for name, part in data.lessons.items()
+        }
+        if (arrange := data.task.arrange) is not None:
+            stores = {name: arrange(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}
+    return stores, tuple(dict.fromkeys(notes))

@@ -1,19 +1,12 @@
-"""The token store: token ids of many rows on disk, read through a memory map.
+"""The token store: token ids of many rows, one after the other without padding.
 
-Rows are tokenised once, in slices, and written one after the other without padding; memory stays flat however many
-there are. A store is kept under a key of tokenizer, texts and length, so a second fit on the same rows reads it.
+`kft/data/cache.py` keeps them on disk, where they are read through a memory map.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +14,6 @@ import numpy as np
 from kft.text.encoded import Encoded
 
 SLICE_ROWS = 1024
-CACHE_BYTES = 4 * 2**30
 
 
 class Aligned(NamedTuple):
@@ -129,63 +121,7 @@ def group_of(name: str, groups: Iterable[str]) -> str:
     return max((group for group in groups if name.startswith(group)), key=len, default=next(iter(groups)))
 
 
-def cached(key: str, slices: Callable[[], Iterator[Encoded]], encoder: Any, cache_dir: Path) -> Store:
-    """The store under `key`, written first if it is not there.
-
-    Args:
-        key: A hash of everything the ids depend on.
-        slices: Gives the features of slices of texts, in their order.
-        encoder: Has `pad_values` and `mask_names`.
-        cache_dir: Folder of all stores; the least recently used ones leave once they pass 4 GiB together.
-    """
-    target = cache_dir / key
-    if not (target / "meta.json").is_file():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=cache_dir))
-        try:
-            _write(partial, slices(), encoder)
-            if target.exists():
-                shutil.rmtree(target)
-            partial.rename(target)
-        except OSError:
-            # Another process may have put the same store there first.
-            if not (target / "meta.json").is_file():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        _forget_oldest(cache_dir, keep=target)
-    os.utime(target)
-    return _open(target)
-
-
-def _write(folder: Path, slices: Iterator[Encoded], encoder: Any) -> None:
-    files: dict[str, Any] = {}
-    all_lengths: dict[str, list[np.ndarray]] = {}
-    all_texts = [np.zeros(0, np.int64)]
-    with ExitStack() as open_files:
-        num_texts = 0
-        for encoded in slices:
-            for name, values in _without_padding(encoded).items():
-                if name not in files:
-                    files[name] = open_files.enter_context((folder / f"{name}.int32").open("wb"))
-                files[name].write(np.ascontiguousarray(values, np.int32).tobytes())
-            for group, lengths in encoded.lengths.items():
-                all_lengths.setdefault(group, []).append(lengths)
-            all_texts.append(encoded.texts + num_texts)
-            num_texts += int(encoded.texts[-1]) + 1
-    np.save(folder / "texts.npy", np.concatenate(all_texts))
-    for group, parts in all_lengths.items():
-        np.save(folder / f"{group}offsets.npy", _offsets(np.concatenate(parts)))
-    meta = {
-        "features": list(files),
-        "groups": list(all_lengths),
-        "pad_values": encoder.pad_values,
-        "mask_names": encoder.mask_names,
-    }
-    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-
-
-def _without_padding(encoded: Encoded) -> dict[str, np.ndarray]:
+def without_padding(encoded: Encoded) -> dict[str, np.ndarray]:
     """The values of each feature that are no padding, all rows' one after the other."""
     found = {}
     for name, values in encoded.features.items():
@@ -194,33 +130,19 @@ def _without_padding(encoded: Encoded) -> dict[str, np.ndarray]:
     return found
 
 
-def _offsets(lengths: np.ndarray) -> np.ndarray:
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """Where each row begins, and the end of the last: `(rows + 1,)` int64.
+
+    >>> offsets_of(np.array([2, 3])).tolist()
+    [0, 2, 5]
+    """
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
-def _open(folder: Path) -> Store:
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    ids: dict[str, np.ndarray] = {
-        name: np.memmap(folder / f"{name}.int32", np.int32, mode="r") for name in meta["features"]
-    }
-    offsets = {group: np.load(folder / f"{group}offsets.npy") for group in meta["groups"]}
-    return Store(ids, offsets, np.load(folder / "texts.npy"), meta["pad_values"], tuple(meta["mask_names"]))
-
-
-def _forget_oldest(cache_dir: Path, keep: Path) -> None:
-    """Removes the least recently used stores until all together are below the limit. Open maps stay readable."""
-    stores = sorted((p for p in cache_dir.iterdir() if p.is_dir() and p != keep), key=lambda p: p.stat().st_mtime)
-    sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in [*stores, keep]}
-    while stores and sum(sizes.values()) > CACHE_BYTES:
-        oldest = stores.pop(0)
-        shutil.rmtree(oldest, ignore_errors=True)
-        del sizes[oldest]
 
 
 def in_memory(encoded: Encoded, encoder: Any) -> Store:
     """A store of a few rows, such as those of one predict call, that never touches the disk."""
-    offsets = {group: _offsets(lengths) for group, lengths in encoded.lengths.items()}
-    return Store(_without_padding(encoded), offsets, encoded.texts, encoder.pad_values, tuple(encoder.mask_names))
+    offsets = {group: offsets_of(lengths) for group, lengths in encoded.lengths.items()}
+    return Store(without_padding(encoded), offsets, encoded.texts, encoder.pad_values, tuple(encoder.mask_names))
 
 
 def sliced(columns: Sequence[Any], num_rows: int, size: int = SLICE_ROWS) -> Iterator[list[list[str]]]:

@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from kft.data import store
+import kft
+from kft import disk
+from kft.data import cache, store
+from kft.data.cache import Note
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.text.encoded import Encoded
 from kft.text.tokens import Encoder
 
-FORMAT = 2  # of the files of a store
+NO_CACHE = "none"
+READ_BY_TOKENS = ("text", "tasks", "data", "models")  # the folders of kft whose code tokens depend on
+LIBRARIES = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers")
 SHORTEST, LONGEST, COVERED, SAMPLE = 128, 512, 0.995, 2000
 
 
-def cache_dir() -> Path:
-    """Where token stores are kept: `$KFT_CACHE`, or `~/.cache/kft`."""
-    return Path(os.environ.get("KFT_CACHE") or Path.home() / ".cache" / "kft") / "tokens"
+def cache_dir() -> Path | None:
+    """Where kft keeps what it can make again: `$KFT_CACHE`, or `~/.cache/kft`; None where `$KFT_CACHE` is `none`."""
+    asked = os.environ.get("KFT_CACHE")
+    return None if asked == NO_CACHE else Path(asked or Path.home() / ".cache" / "kft")
 
 
-def tokenise(table: Table, text_columns: Sequence[str], encoder: Encoder, tokenizer_key: str) -> Store:
-    """The token store of a table's texts."""
+def tokenise(
+    table: Table, text_columns: Sequence[str], encoder: Encoder, tokenizer_key: str, note: Note = cache.say
+) -> Store:
+    """The token store of a table's texts, from the cache if it is there; `note` takes what the user should know."""
     columns = [table.rows[name] for name in text_columns]
     content = Table(table.rows.select(list(text_columns)), table.source).fingerprint()
-    key = hashlib.sha256(f"{FORMAT} {encoder.name} {tokenizer_key} {content} {len(columns)}".encode()).hexdigest()
+    parts = [code_version(), encoder.name, encoder.max_length, tokenizer_key, content, len(columns)]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def slices() -> Iterator[Encoded]:
         return (encoder(texts) for texts in store.sliced(columns, len(table)))
 
-    return store.cached(key, slices, encoder, cache_dir())
+    folder = cache_dir()
+    return cache.cached(key, slices, encoder, folder and folder / "tokens", num_texts=len(table), note=note)
+
+
+@functools.cache
+def code_version() -> str:
+    """The sha256 of the code that tokens depend on, kft's own and the versions of the libraries."""
+    root = Path(kft.__file__).parent
+    digest = hashlib.sha256(kft.__version__.encode())
+    for path in sorted(path for folder in READ_BY_TOKENS for path in (root / folder).glob("*.py")):
+        digest.update(path.read_bytes())
+    for name in LIBRARIES:
+        digest.update(f"{name} {metadata.version(name)}\n".encode())
+    return digest.hexdigest()
 
 
 def fingerprint(preprocessor: Any) -> str:
     """The sha256 of a preprocessor's settings, its tokenizer's files included."""
     settings = _without_names(keras.saving.serialize_keras_object(preprocessor))
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    with tempfile.TemporaryDirectory() as folder:
+    advice = "Free some space, or set TMPDIR to a folder on a larger disk."
+    with disk.refusals(tempfile.gettempdir(), advice), tempfile.TemporaryDirectory(prefix="kft-") as folder:
         preprocessor.tokenizer.save_assets(folder)
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Any
 
 import keras
 
+from kft import disk
 from kft.errors import RecipeError
+from kft.models import saving
 from kft.models.presets import SCRATCH, Preset
 from kft.text import vocabularies
 
@@ -26,7 +30,7 @@ def begin(
     name: str,
     texts: Iterable[str],
     fingerprint: str,
-    cache_dir: Path,
+    cache_dir: Path | None,
     *,
     max_length: int,
     seed: int,
@@ -38,7 +42,8 @@ def begin(
         name: One of `FAMILIES`.
         texts: What the tokenizer is trained on; read once, if the preset is not there yet.
         fingerprint: The hash of the texts.
-        cache_dir: Where such presets are kept, in the folder `scratch`.
+        cache_dir: Where such presets are kept, in the folder `scratch`; None, or one that cannot be written: in a
+            temporary folder until the process ends.
         max_length: Positions of the backbone.
         seed: Of its weights.
         **sizes: Those of `SIZES`; None for the default. The feed-forward layers are four times as wide.
@@ -54,21 +59,37 @@ def begin(
         )
     settings: dict[str, Any] = {**chosen, "max_length": max_length, "seed": seed, "texts": fingerprint}
     key = hashlib.sha256(json.dumps([name, settings], sort_keys=True).encode()).hexdigest()
-    target = cache_dir / "scratch" / key
+    target = _place(cache_dir, key)
     if not (target / "config.json").is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
+        partial = Path(tempfile.mkdtemp(prefix=disk.PARTIAL, dir=target.parent))
         try:
             _write(name, texts, partial, max_length, seed, chosen)
-            partial.rename(target)
-        except OSError:
-            # Another process may have put the same preset there first.
-            if not (target / "config.json").is_file():
-                raise
+            disk.flush_all(partial)
+            with contextlib.suppress(OSError):  # another process may have put the same preset there first
+                partial.rename(target)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    os.utime(target)
+            disk.remove(partial)
+    with contextlib.suppress(OSError):  # a cache may be read-only
+        os.utime(target)
     return Preset(name, str(target), SCRATCH[name])
+
+
+def _place(cache_dir: Path | None, key: str) -> Path:
+    """Where such a preset is or is to be written."""
+    if cache_dir is not None:
+        target = cache_dir / "scratch" / key
+        if (target / "config.json").is_file() or disk.may_write_in(target.parent):
+            return target
+    return _of_this_process() / key
+
+
+@functools.cache
+def _of_this_process() -> Path:
+    """A folder that is removed when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="kft-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def _write(name: str, texts: Iterable[str], folder: Path, max_length: int, seed: int, sizes: dict[str, int]) -> None:
@@ -83,5 +104,4 @@ def _write(name: str, texts: Iterable[str], folder: Path, max_length: int, seed:
         max_sequence_length=max_length,
         dtype="float32",
     )
-    backbone.save_to_preset(str(folder))
-    tokenizer.save_to_preset(str(folder))
+    saving.save_to_preset(folder, backbone, tokenizer)

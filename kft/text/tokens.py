@@ -64,6 +64,7 @@ class Encoder:
         name: Of the function.
         pad_values: For each feature, the value its padding holds. Empty for a backbone without a padding mask.
         max_length: The longest row in tokens.
+        num_tokens: Size of the vocabulary.
     """
 
     def __init__(self, preprocessor: Any, num_texts: int, features: Callable[..., Any] = encode):
@@ -73,6 +74,7 @@ class Encoder:
         )
         self.name = f"{features.__module__}.{features.__qualname__}"
         self.max_length = int(preprocessor.sequence_length)
+        self.num_tokens = int(preprocessor.tokenizer.vocabulary_size())
         # The first row of an empty text and a long one is padded wherever there is padding.
         probe = self._features([["", "a b c d e f g h"]] * num_texts)
         self.has_mask = any(name.endswith(MASK) for name in probe)

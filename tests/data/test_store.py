@@ -1,8 +1,6 @@
-import os
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from kft.data import store
 from kft.data.store import Aligned
@@ -22,71 +20,14 @@ def slice_of(rows):
     return Encoded(features, {"": lengths}, np.arange(len(rows)))
 
 
-def two_slices():
-    return iter([slice_of(ROWS[:2]), slice_of(ROWS[2:])])
-
-
-@pytest.mark.parametrize("place", ["disk", "memory"])
-def test_ragged_rows_come_back_padded_and_masked(place, tmp_path):
-    written = (
-        store.cached("key", two_slices, ENCODER, tmp_path)
-        if place == "disk"
-        else store.in_memory(slice_of(ROWS), ENCODER)
-    )
-    assert len(written) == 4
-    assert written.lengths.tolist() == [3, 1, 4, 2]
-    batch = written.batch(np.array([2, 1, 1]), 5)
+def test_ragged_rows_come_back_padded_and_masked():
+    rows = store.in_memory(slice_of(ROWS), ENCODER)
+    assert len(rows) == 4
+    assert rows.lengths.tolist() == [3, 1, 4, 2]
+    batch = rows.batch(np.array([2, 1, 1]), 5)
     assert batch["token_ids"].tolist() == [[5, 6, 7, 8, 9], [4, 9, 9, 9, 9], [4, 9, 9, 9, 9]]
     assert batch["segment_ids"].tolist() == [[6, 7, 8, 9, 0], [5, 0, 0, 0, 0], [5, 0, 0, 0, 0]]
     assert batch["padding_mask"].tolist() == [[1, 1, 1, 1, 0], [1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
-
-
-def test_ids_on_disk_are_mapped_not_read(tmp_path):
-    written = store.cached("key", two_slices, ENCODER, tmp_path)
-    assert all(isinstance(ids, np.memmap) for ids in written.ids.values())
-
-
-def test_second_call_reads_what_the_first_wrote(tmp_path):
-    calls = []
-
-    def counted():
-        calls.append(1)
-        return two_slices()
-
-    first = store.cached("key", counted, ENCODER, tmp_path)
-    second = store.cached("key", counted, ENCODER, tmp_path)
-    other = store.cached("other", counted, ENCODER, tmp_path)
-    assert len(calls) == 2
-    assert second.ids["token_ids"].tolist() == first.ids["token_ids"].tolist() == other.ids["token_ids"].tolist()
-
-
-def test_writing_that_was_cut_off_is_never_used(tmp_path):
-    def cut_off():
-        yield slice_of(ROWS[:2])
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        store.cached("key", cut_off, ENCODER, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert len(store.cached("key", two_slices, ENCODER, tmp_path)) == 4
-
-
-def test_folder_without_its_last_file_is_written_anew(tmp_path):
-    store.cached("key", two_slices, ENCODER, tmp_path)
-    (tmp_path / "key" / "meta.json").unlink()
-    (tmp_path / "key" / "token_ids.int32").write_bytes(b"")
-    assert store.cached("key", two_slices, ENCODER, tmp_path).lengths.tolist() == [3, 1, 4, 2]
-
-
-def test_least_recently_used_store_leaves_once_the_cache_is_full(tmp_path, monkeypatch):
-    for age, key in enumerate(["used", "unused"]):
-        store.cached(key, two_slices, ENCODER, tmp_path)
-        os.utime(tmp_path / key, (age, age))
-    one_store = sum(file.stat().st_size for file in (tmp_path / "used").iterdir())
-    monkeypatch.setattr(store, "CACHE_BYTES", 2 * one_store)
-    store.cached("used", two_slices, ENCODER, tmp_path)
-    store.cached("new", two_slices, ENCODER, tmp_path)
-    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["new", "used"]
 
 
 def test_slices_cover_all_rows_in_order():
@@ -96,15 +37,12 @@ def test_slices_cover_all_rows_in_order():
     ]
 
 
-def test_windows_stay_with_their_texts(tmp_path):
-    whole = slice_of(ROWS)
-    windows = [whole._replace(texts=np.array([0, 0, 1, 2])), slice_of(ROWS[:1])]
-    written = store.cached("key", lambda: iter(windows), ENCODER, tmp_path)
-    assert written.texts.tolist() == [0, 0, 1, 2, 3]
-    part = written.part(1, 4)
-    assert part.texts.tolist() == [0, 1, 2]
-    assert part.lengths.tolist() == [4, 2, 3]
-    assert part.batch(np.array([2, 1]), 3, {"token_ids"})["token_ids"].tolist() == [[1, 2, 3], [1, 1, 9]]
+def test_windows_stay_with_their_texts():
+    windows = store.in_memory(slice_of(ROWS)._replace(texts=np.array([0, 1, 1, 2])), ENCODER)
+    part = windows.part(1, 3)
+    assert part.texts.tolist() == [0, 0, 1]
+    assert part.lengths.tolist() == [1, 4, 2]
+    assert part.batch(np.array([2, 0]), 3, {"token_ids"})["token_ids"].tolist() == [[1, 1, 9], [4, 9, 9]]
 
 
 def test_groups_have_lengths_of_their_own():

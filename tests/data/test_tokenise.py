@@ -1,8 +1,12 @@
+import shutil
+from pathlib import Path
+
 import keras_hub
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import kft
 from kft.data import tokenise
 from kft.data.table import Table
 from kft.text.tokens import Encoder, encode
@@ -66,5 +70,29 @@ def test_auto_length_leaves_out_the_longest_half_percent():
     assert tokenise.length_that_covers(rows, ["text"], preprocessor(), encode, limit=512) == 128
 
 
-def test_cache_stands_where_the_environment_says(tmp_path):
-    assert tokenise.cache_dir() == tmp_path / "tokens"
+def test_the_cache_stands_where_the_environment_says(tmp_path, monkeypatch):
+    assert tokenise.cache_dir() == tmp_path
+    monkeypatch.setenv("KFT_CACHE", "none")
+    assert tokenise.cache_dir() is None
+    kept = tokenise.tokenise(table("the tea"), ["text"], Encoder(preprocessor(), 1), "key")
+    assert kept.batch(np.array([0]), 4)["token_ids"].tolist() == [[2, 5, 6, 3]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tokens_of_other_code_or_other_libraries_are_not_taken(tmp_path, monkeypatch):
+    encoder = Counting(preprocessor(), 1)
+    before = Counting.calls
+    tokenise.tokenise(table("the tea"), ["text"], encoder, "key")
+    copied = Path(shutil.copytree(Path(kft.__file__).parent, tmp_path / "copy" / "kft"))
+    for file, change in [("text/prompts.py", "# changed"), ("tasks/tag.py", "# changed"), (None, "0.33")]:
+        if file:
+            (copied / file).write_text((copied / file).read_text() + change)
+        else:
+            monkeypatch.setattr(tokenise.metadata, "version", lambda name: "0.33")
+        monkeypatch.setattr(kft, "__file__", str(copied / "__init__.py"))
+        tokenise.code_version.cache_clear()
+        for _ in range(2):
+            tokenise.tokenise(table("the tea"), ["text"], encoder, "key")
+    monkeypatch.undo()
+    tokenise.code_version.cache_clear()
+    assert Counting.calls - before == 4
