@@ -18,7 +18,7 @@ from typing import Any
 import click
 import yaml
 
-from kft import __version__, errors
+from kft import __version__, disk, errors
 from kft.recipe import Recipe
 
 EXIT_CODES = """\b
@@ -181,7 +181,7 @@ def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: 
     from tuning import space as spaces
 
     rows, asked = _with_recipe(train, recipe, knobs)
-    searched = dict(spaces.parse(text).popitem() for text in space) or None
+    searched = spaces.parse(*space) or None
     study = kft.tune(rows, space=searched, trials=trials, search=search, objective=objective, quiet=quiet, **asked)
     _print_json({"best": str(study.path / "best.yaml"), "value": study.best_value})
 
@@ -214,6 +214,8 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
     """
     import kft
 
+    if output:
+        disk.require_writable(output, errors.RecipeError, unlike=[source or "/dev/stdin"])
     opened = kft.load(run)
     if source:
         rows: Any = Path(source)
@@ -228,7 +230,7 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
     answers = opened.predict(rows)
     content = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
     if output:
-        Path(output).write_text(content, encoding="utf-8")
+        disk.write_output(output, content)
     else:
         click.echo(content, nl=False)
 

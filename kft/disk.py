@@ -115,6 +115,19 @@ def write_text(path: str | Path, text: str, error: type[KftError] = RunError, *,
         file.write(text)
 
 
+def write_output(path: str | Path, text: str, error: type[KftError] = RunError) -> None:
+    """Writes a file that the user named: through links, and straight into what is no file, such as `/dev/stdout`.
+
+    Lone surrogates, which UTF-8 does not have, are escaped as in JSON.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        with refusals(path, "", error, all_errors=True), path.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    else:
+        write_text(path.resolve(), text, error, errors="backslashreplace")
+
+
 def write_json(path: str | Path, value: Any, error: type[KftError] = RunError) -> None:
     """Writes a JSON file through `writing`.
 
@@ -177,13 +190,32 @@ def require_writable(path: str | Path, error: type[KftError] = RunError, unlike:
         if path.is_dir():
             raise error(f"{path}: is a folder, expected the name of a file. Choose another path.")
         for other in unlike:
-            if path.exists() and Path(other).exists() and path.samefile(other):
+            if path.is_file() and Path(other).exists() and path.samefile(other):
                 raise error(f"{path}: is the file that is read ({other}), and would be lost. Choose another path.")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise error(f"{path}: may not be written to. Choose another path.")
+        if path.exists() and not path.is_file():  # such as /dev/stdout
+            return
         folder = path.resolve().parent
         if not folder.is_dir():
             raise error(f"{path}: there is no folder {folder}. Make it first, or choose another path.")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise error(f"{path}: the folder {folder} may not be written to. Choose another path.")
+
+
+def may_write_in(folder: Path) -> bool:
+    """Whether a folder, made if need be, may be written in.
+
+    Raises:
+        OSError: The disk is full or fails.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def require_name(path: str | Path, error: type[KftError] = RunError) -> None:
@@ -280,7 +312,7 @@ def refusals(
         if why is None:
             raise
         resume = f"What was written before is intact: make room, then go on with --resume {path}"
-        raise error(f"{path}: {why}. {resume if advice is None else advice}") from refused
+        raise error(f"{path}: {why}. {resume if advice is None else advice}".rstrip()) from refused
 
 
 def refusal(error: BaseException) -> str | None:

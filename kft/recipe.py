@@ -15,6 +15,7 @@ import pydantic
 import yaml
 from pydantic import Field
 
+from kft import disk
 from kft.errors import RecipeError, did_you_mean
 
 COLUMN_KNOBS = (
@@ -160,6 +161,10 @@ class Recipe(pydantic.BaseModel):
     )
     save_total_limit: int = Field(2, ge=1, description="Newest checkpoints kept while training, beside the best one.")
 
+    report_examples: bool = Field(
+        True, description="Show the rows that are answered worst in report.html; off: no text of a row in it."
+    )
+
     # -- the machine ---------------------------------------------------------------------------------------------
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of split, order, head and dropout.")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
@@ -267,7 +272,7 @@ class Recipe(pydantic.BaseModel):
             if is_json
             else yaml.safe_dump(knobs, sort_keys=False, allow_unicode=True)
         )
-        Path(path).write_text(text, encoding="utf-8")
+        disk.write_text(path, text)
 
 
 def _sentence(problem: Any) -> str:

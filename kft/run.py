@@ -339,12 +339,14 @@ def begin(path: Path, recipe: Recipe, identity: dict[str, Any]) -> None:
     with disk.refusals(path):
         recipe.write(path / RECIPE)
         _write_manifest(path, {**identity, "finished": False}, [RECIPE])
+        disk.flush(path.parent)
 
 
 def finish(path: Path, manifest: dict[str, Any]) -> None:
     """Marks a run as finished, with the sha256 of every file a loaded run reads. Its checkpoints have served."""
     from kft.training import checkpoints
 
+    disk.remove_partial(path)
     aside = {"tensorboard", checkpoints.FOLDER, MANIFEST, ".lock"}
     files = [p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()]
     _write_manifest(path, {**manifest, "finished": True}, [str(p) for p in files if p.parts[0] not in aside])
@@ -352,7 +354,8 @@ def finish(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def _write_manifest(path: Path, content: dict[str, Any], names: list[str]) -> None:
-    """The manifest, with the sha256 of these files and of itself."""
+    """The manifest, with the sha256 of these files and of itself; all that it names is on the disk before it is."""
+    disk.flush_all(path)
     content = {**content, "sha256": {name: disk.sha256(path / name) for name in names}}
     disk.write_json(path / MANIFEST, {**content, OWN_SUM: disk.json_sha256(content)})
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from kft import dataset, disk, job, run
 from kft.dataset import Dataset
-from kft.errors import OutOfMemory, RunError
+from kft.errors import OutOfMemory, RunError, TrainingError
 from kft.evaluation import figures, metrics, report
 from kft.job import Job
-from kft.models import heads, presets
+from kft.models import presets, saving
 from kft.recipe import Recipe
 from kft.run import Run
 from kft.training import checkpoints, history, loop
@@ -127,7 +127,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             if not quiet:
                 for note in [notes[-1], *(note for note in ready.data.notes if note not in parts[1].notes)]:
                     print(f"note: {note}", file=sys.stderr)
-        heads.save_task(ready.model, str(run_dir / run.PRESET))
+        saving.save_task(ready.model, run_dir / run.PRESET)
 
         data = ready.data
         done = _calibrated(ready, run_dir)
@@ -141,7 +141,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             "peak_memory_mb": run.peak_memory_mb(),
         }
         all_notes = [*data.notes, *outcome.notes]
-        disk.write_json(run_dir / run.METRICS, {**scores, **cost})
+        disk.write_json(run_dir / run.METRICS, {**scores, **cost}, TrainingError)
         _report(done, ready, scores, found, all_notes, cost)
         run.finish(run_dir, {**ready.identity, "notes": all_notes})
     if not quiet:
@@ -258,7 +258,7 @@ def _report(
         history=records,
         metrics=scores,
         figures=[figures.curves(records), *drawn],
-        examples=worst,
+        examples=worst if ready.recipe.report_examples else [],
     )
 
 

@@ -202,7 +202,7 @@ def test_a_disk_without_room_for_the_tokens_is_refused(refusal, message_rows, tm
         message = refusal(errors.RunError, message_rows, text="text", label="topic")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert message.startswith(f"{tmp_path}/cache/tokens: File too large. Free some space, or set KFT_CACHE and TMPDIR")
+    assert message.startswith(f"{tmp_path}/cache: File too large. Free some space, or set KFT_CACHE and TMPDIR")
     assert not any((tmp_path / "cache" / "tokens").iterdir())
 
 

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import stat
 
@@ -76,6 +77,20 @@ def test_what_killed_writes_left_is_removed_without_following_links(tmp_path):
     assert (list(folder.iterdir()), (elsewhere / "file").read_text()) == ([], "precious")
 
 
+def test_output_goes_through_links_and_into_what_is_no_file(tmp_path):
+    real, link, pipe = tmp_path / "real", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(real)
+    disk.write_output(link, '{"word": "\ud800"}\n')
+    assert link.is_symlink() and json.loads(real.read_text()) == {"word": "\ud800"}
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    disk.write_output(pipe, "answer")
+    assert (os.read(reader, 100), stat.S_ISFIFO(pipe.stat().st_mode)) == (b"answer", True)
+    os.close(reader)
+    with pytest.raises(RunError, match="/dev/full: No space left on device"):
+        disk.write_output("/dev/full", "answer")
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_json_with_a_number_that_json_does_not_have_is_refused_by_name(number, tmp_path):
     with pytest.raises(RunError, match=r"test\.per_class\.1\.f1 \((nan|inf)\) is not a finite number"):
@@ -103,6 +118,7 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path):
             disk.require_writable(path, DataError)
         assert "\n" not in str(refused.value)
     disk.require_writable(tmp_path / ("a" * 255), DataError)
+    disk.require_writable("/dev/stdout", DataError)
     disk.write_text(tmp_path / ("a" * 255), "a long name has room for the name beside it")
     with pytest.raises(RunError, match=r"MB of disk are free, and 1,099,511,627,776 MB are needed"):
         disk.require_space(tmp_path, 2**60)

@@ -3,8 +3,6 @@
 It needs nothing from outside, so it opens offline and from an archive years later.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import ArrayLike
 
-from kft.errors import RunError
+from kft import disk
 from kft.evaluation.drawing import Figure
 from kft.evaluation.metrics import scalars
 from kft.evaluation.verdict import SPLITS, number, verdict
@@ -94,7 +92,8 @@ def write(
         epochs=_epoch_rows(history),
         facts=[(name, _cell(value)) for name, value in facts],
     )
-    return _replace(Path(path), page)
+    disk.write_text(path, page, errors="replace")
+    return Path(path)
 
 
 def worst_classified(scores: ArrayLike, targets: ArrayLike, count: int = 20) -> list[int]:
@@ -195,25 +194,3 @@ def _cell(value: Any) -> str:
 def _cut(text: str) -> str:
     left_out = len(text) - _MAX_CHARACTERS
     return text if left_out <= 0 else f"{text[:_MAX_CHARACTERS]}… ({left_out:,} characters more)"
-
-
-def _replace(path: Path, page: str) -> Path:
-    """Write beside the path and rename, so that a reader or a crash never sees half a page."""
-    try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(beside, 0o644)
-            os.replace(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
-    except OSError as error:
-        raise RunError(
-            f"The report {path} could not be written: {error.strerror}. "
-            "Give a path in a directory that exists, may be written to and has room."
-        ) from error
-    return path

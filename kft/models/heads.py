@@ -268,16 +268,6 @@ def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
         return get_preset_loader(preset_dir).load_task(task_class(preset_dir), True, True, dtype=dtype, compile=False)
 
 
-def save_task(model: keras_hub.models.Task, preset_dir: str) -> None:
-    """Saves a trained task model under `preset_dir` as one of float32, which its weights are whatever it computed in.
-
-    KerasHub opens no task whose policy is mixed. The model is not for use afterwards.
-    """
-    for part in (model, model.backbone):
-        part.dtype_policy = keras.DTypePolicy("float32")
-    model.save_to_preset(preset_dir)
-
-
 def task_class(preset_dir: str) -> type:
     """The class of the task model that was saved under `preset_dir`."""
     from keras_hub.src.utils.preset_utils import TASK_CONFIG_FILE, check_config_class, load_json

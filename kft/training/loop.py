@@ -21,6 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kft import disk
 from kft.data import batches
 from kft.data.feed import Disguise, Feed, for_keras, totals_of
 from kft.data.store import Aligned, Store
@@ -285,9 +286,8 @@ def _restored(trainer: Trainer, start: Path | None, run_dir: Path) -> Position:
         (run_dir / histories.FILE).unlink(missing_ok=True)
         return Position(micro_batches=trainer.micro_batches)
     position = checkpoints.restore(start, trainer.network, trainer.network.optimizer, trainer.micro_batches)
-    copy = run_dir / f".partial-{histories.FILE}"
-    shutil.copyfile(start / histories.FILE, copy)
-    copy.replace(run_dir / histories.FILE)
+    with disk.writing(run_dir / histories.FILE) as copy:
+        shutil.copyfile(start / histories.FILE, copy)
     if position.best_step is not None and not checkpoints.is_intact(checkpoints.at(folder, position.best_step)):
         note = f"the weights of step {position.best_step}, the best so far, were lost; the best is sought from here on"
         notes = (*position.notes, note)
