@@ -256,18 +256,19 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
 def _on_comparisons(loss: Any, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:
     """A note where a loss that compares rows sees fewer of them at a time than one update has."""
     devices = chosen.count if chosen.backend == "tensorflow" else 1  # JAX computes a batch as one, whatever shares it
+    accumulated = recipe.gradient_accumulation_steps
     parts = {
-        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
-        "devices": devices,
-        "micro-batches": micro_batches,
+        f"gradient_accumulation_steps={accumulated}": accumulated,
+        f"{devices} devices": devices,
+        f"{micro_batches} micro-batches": micro_batches,
     }
-    cut = ", ".join(f"{count} {name}" for name, count in parts.items() if count > 1)
+    cut = ", ".join(name for name, count in parts.items() if count > 1)
     if not cut or not compares_rows(loss):
         return []
-    rows = max(1, recipe.batch_size // (devices * micro_batches))
+    rows, of_update = max(1, recipe.batch_size // (devices * micro_batches)), recipe.batch_size * accumulated
     return [
-        f"the loss compares each row with the others that are computed with it: here with {rows - 1} in place of "
-        f"{recipe.batch_size * recipe.gradient_accumulation_steps - 1} ({cut})"
+        f"the loss compares each row with those that are computed beside it: {rows - 1} of the {of_update - 1} others "
+        f"of an update ({cut}). It would be another with all of them."
     ]
 
 

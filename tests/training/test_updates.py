@@ -23,8 +23,8 @@ def encoder(tiny_bert, tmp_path_factory):
     return tiny_bert(tmp_path_factory.mktemp("presets") / "marks", "@", "#")
 
 
-def prepared(name, encoder):
-    made = updates["prepared"](name, encoder)
+def prepared(name, encoder, **knobs):
+    made = updates["prepared"](name, encoder, **knobs)
     return made, len(made.stores["train"]), made.model.preprocessor.sequence_length
 
 
@@ -52,7 +52,9 @@ def test_gradient_of_an_update_is_that_of_one_batch_of_its_rows(name, encoder):
 
 @pytest.mark.parametrize("name", updates["IN_BATCH"])
 def test_rows_are_compared_with_those_of_their_batch_and_not_with_those_that_fill_it_up(name, encoder):
-    made, count, longest = prepared(name, encoder)
+    made, count, longest = prepared(name, encoder, batch_size=8, gradient_accumulation_steps=2)
+    (note,) = [note for note in made.data.notes if note.startswith("the loss compares each row")]
+    assert "7 of the 15 others of an update (gradient_accumulation_steps=2)" in note
     gradient = updates["gradient"]
     whole = gradient(made, count)
     check_gradient(gradient(made, 24, fixed_lengths=(longest,)), whole)
