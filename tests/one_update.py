@@ -160,8 +160,8 @@ def trained(name, encoder, chosen, size):
             rows = made.stores["train"], made.targets("train"), made.weights("train"), made.counts("train")
             loop.train(trainer, *rows, run_dir=Path(folder), validate=None, best_by="loss", quiet=True)
         adam = trainer.network.optimizer
-        assert int(adam.iterations) == 1
-        return np.concatenate([np.asarray(moment).ravel() for moment in adam._momentums])
+        assert int(keras.ops.convert_to_numpy(adam.iterations)) == 1
+        return np.concatenate([keras.ops.convert_to_numpy(moment).ravel() for moment in adam._momentums])
 
 
 def difference(found, expected):
