@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -105,31 +106,33 @@ def _is_dense(weight: Any) -> bool:
 
 
 def matmul_rate(dtype: str) -> float:
-    """Operations a second of a product of 2048x384 by 384x1536 in this dtype, the best of five."""
+    """Operations a second of a product of 2048x384 by 384x1536 in this dtype."""
     left = ops.cast(ops.ones((2048, 384)), dtype)
     right = ops.cast(ops.ones((384, 1536)), dtype)
     # One number, so that it is waited for; not a scalar: NumPy takes none of bfloat16.
-    return 2 * 2048 * 384 * 1536 / _best_s(lambda: ops.convert_to_numpy(ops.matmul(left, right)[:1, :1]))
+    return 2 * 2048 * 384 * 1536 / _usual_s(lambda: ops.convert_to_numpy(ops.matmul(left, right)[:1, :1]))
 
 
 def memory_rate() -> float:
-    """Bytes a second of reading and writing numbers that no cache holds, the best of five."""
+    """Bytes a second of reading and writing numbers that no cache holds."""
     values = ops.ones((2**12, 2**12))
-    return 2 * 4 * 2**24 / _best_s(lambda: ops.convert_to_numpy((values * 2.0)[:1, :1]))
+    return 2 * 4 * 2**24 / _usual_s(lambda: ops.convert_to_numpy((values * 2.0)[:1, :1]))
 
 
 def python_s() -> float:
-    """Seconds that Python takes for a little loop, the best of five: what making graphs is measured in."""
-    return _best_s(lambda: sum(number * number for number in range(200_000)))
+    """Seconds that Python takes for a little loop: what making graphs is measured in."""
+    return _usual_s(lambda: sum(number * number for number in range(200_000)))
 
 
-def _best_s(work: Callable[[], Any]) -> float:
-    best = float("inf")
-    for _ in range(5):
+def _usual_s(work: Callable[[], Any]) -> float:
+    """The median of nine, after one that is not counted: the best would leave out what else the machine does."""
+    work()
+    seconds = []
+    for _ in range(9):
         began = time.perf_counter()
         work()
-        best = min(best, time.perf_counter() - began)
-    return best
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def memory_mb_of(model: Any, network: keras.Model, planned: Sequence[Batch]) -> float:
