@@ -17,9 +17,9 @@ from kft.data import batches
 from kft.data.batches import Batch
 from kft.models import presets
 
-PASSES_OF_STEP, PASSES_FORWARD = 4.0, 1.5  # over the activations: written, read, and so are their gradients
+PASSES_OF_STEP, PASSES_FORWARD = 6.0, 2.5  # over the activations: written, read, and so are their gradients
 BYTES_OF_UPDATE = 28  # a parameter: weight, gradient and both moments are read, all but the gradient written
-GRAPH, GRAPH_OF_VARIABLE, GRAPH_OF_VALIDATION = 200.0, 1.2, 0.4  # in `python_s`, measured for MiniLM
+GRAPH, GRAPH_OF_VARIABLE, GRAPH_OF_VALIDATION, STEP = 200.0, 1.2, 0.4, 1.0  # in `python_s`, measured for MiniLM
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def seconds_of(
     traffic = kept * passes + num_trained * BYTES_OF_UPDATE * len(planned) * epochs
     graphs = GRAPH + GRAPH_OF_VARIABLE * len(network.trainable_variables)
     graphs = graphs * shapes + (GRAPH_OF_VALIDATION * graphs if num_validated else 0.0)
+    graphs += STEP * len(planned) * epochs
     return operations / matmul_rate(model.compute_dtype) + traffic / memory_rate() + graphs * python_s()
 
 
