@@ -14,7 +14,7 @@ from kft import tasks
 
 SCRIPT = Path(__file__).parents[1] / "one_update.py"
 updates = runpy.run_path(str(SCRIPT))
-QUICK = ("classify", "tag", "generate")
+QUICK = ("classify", "tag")
 CUT_ALIKE = (*updates["BY_ROW"], *updates["BY_TOKEN"])
 
 
