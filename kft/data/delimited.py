@@ -1,7 +1,7 @@
 """CSV and TSV files as record batches of text columns."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kft.data.lines import lines
 from kft.data.spool import blocks
-from kft.data.table import ROW
+from kft.data.table import ROW, UNNAMED
 from kft.errors import DataError
 
 FIELD_CHARACTERS = 16 * 1024 * 1024
@@ -100,20 +100,33 @@ def _quoted_spans(path: Path, source: str) -> bool | None:
     return spans
 
 
-def check_names(names: list[str], source: str) -> None:
-    """Refuses column names that are empty, doubled or kept for row numbers.
+def column_names(names: Sequence[object], source: str) -> list[str]:
+    """The names of a source's columns as text; one that is blank begins with `UNNAMED`.
 
     Raises:
-        DataError: Naming the columns and their positions.
+        DataError: A name is there twice, is no Unicode text, or is kept for row numbers; names the positions.
     """
-    if ROW in names:
-        raise DataError(f"{source}: the column name {ROW!r} is kept for row numbers; rename that column.")
-    for position, name in enumerate(names, 1):
-        if not name.strip():
-            raise DataError(f"{source}: column {position} of {len(names)} has an empty name; name every column.")
-        if name in names[: position - 1]:
-            first = names.index(name) + 1
-            raise DataError(f"{source}: columns {first} and {position} are both named {name!r}; names must differ.")
+    found: dict[str, int] = {}
+    for position, name in enumerate(map(str, names), 1):
+        if name == ROW:
+            raise DataError(f"{source}: the column name {ROW!r} is kept for row numbers; rename that column.")
+        if not name.isprintable() and not _is_unicode(name):
+            raise DataError(f"{source}: the name of column {position} is not Unicode text ({name!r}); rename it.")
+        name = name if name.strip() else f"{UNNAMED}{position}"
+        if name in found:
+            raise DataError(
+                f"{source}: columns {found[name]} and {position} are both named {name!r}; names must differ."
+            )
+        found[name] = position
+    return list(found)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _batches(path: Path, source: str, dialect: Dialect) -> Iterator[pa.RecordBatch]:
@@ -123,7 +136,7 @@ def _batches(path: Path, source: str, dialect: Dialect) -> Iterator[pa.RecordBat
         raise DataError(f"{source}: is empty; expected a header row with the column names, then rows.")
     names = [name.strip() for name in names]
     _check_delimiter(names, source, dialect)
-    check_names(names, source)
+    names = column_names(names, source)
     for block in blocks(_regular(rows, names, source, dialect)):
         columns = zip(*(row for _, row in block), strict=True)
         arrays = [pa.array(column, pa.large_string()) for column in columns]

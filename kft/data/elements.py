@@ -40,6 +40,21 @@ def elements(text: str, position: int, source: str, *, alone: bool) -> Iterator[
         raise DataError(f"{source}: text follows the closing ] of the array; expected one JSON array of objects.")
 
 
+def in_turn(text: str, position: int, source: str) -> Iterator[tuple[int, Any, int]]:
+    """The values that stand one after another from a position to the end, as `elements` yields them.
+
+    Raises:
+        DataError: Where the text stops being JSON.
+    """
+    number, counted = 1, 0
+    while position < len(text):
+        number += text.count("\n", counted, position)
+        counted = position
+        value, position = decoded(text, position, source)
+        yield number, value, position - counted
+        position = next_token(text, position)
+
+
 def members(text: str, position: int, source: str) -> Iterator[tuple[str, int]]:
     """The keys of an object and where the value of each begins; nothing is decoded but what is passed over.
 

@@ -1,6 +1,7 @@
 """From what the user has, a path or an object, to a table."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kft.data.memory import plain_batches, read_memory
 from kft.data.objects import json_batches, jsonl_batches
 from kft.data.paragraphs import paragraph_batches
 from kft.data.spool import BLOCK_ROWS, spool
-from kft.data.table import Table
+from kft.data.table import UNNAMED, Table
 from kft.errors import DataError, did_you_mean
 
 Reader = Callable[[Path, str], tuple[Iterator[pa.RecordBatch], tuple[str, ...]]]
@@ -40,22 +41,31 @@ def read(source: Any, *, role: str = "train", file_format: str | None = None) ->
     Raises:
         DataError: If the source cannot be read as rows. The message names the file and the row.
     """
-    if file_format is not None and file_format not in READERS:
-        raise DataError(
-            f"file_format={file_format!r} is unknown; expected {', '.join(READERS)}."
-            f"{did_you_mean(file_format, READERS)}"
-        )
     if isinstance(source, Table):
         table = source
     elif isinstance(source, str | Path):
         table = _read_file(Path(source), str(source), role, file_format)
     else:
         table = read_memory(source, role)
+    table = _without_unnamed(table)
     if not table.names():
         raise DataError(f"{table.source}: the {role} data is empty; expected columns with at least one row.")
     if not len(table):
         raise DataError(f"{table.source}: the {role} data has columns but no rows; expected at least one row.")
     return table
+
+
+def _without_unnamed(table: Table) -> Table:
+    """The table without columns that have no name, such as an index of pandas or empty columns of a sheet; a note."""
+    unnamed = [name for name in table.names() if name.startswith(UNNAMED)]
+    if not unnamed:
+        return table
+    if len(unnamed) == len(table.names()):
+        raise DataError(f"{table.source}: no column has a name; expected a header with the names of the columns.")
+    which = f"column {unnamed[0].removeprefix(UNNAMED)} has" if len(unnamed) == 1 else f"{len(unnamed)} columns have"
+    return replace(table, rows=table.rows.drop_columns(unnamed)).with_notes(
+        f"{table.source}: {which} no name and {'is' if len(unnamed) == 1 else 'are'} left out."
+    )
 
 
 def _read_file(path: Path, source: str, role: str, file_format: str | None) -> Table:
@@ -94,7 +104,7 @@ def _format_of(path: Path, source: str) -> str:
     if file_format is None or (zipped and file_format == "parquet"):
         ending = suffix + ".gz" * zipped
         found = f"the ending {ending!r} names no known format" if ending else "the name has no ending"
-        raise DataError(f"{source}: {found}; expected {_accepted()}, or pass file_format.")
+        raise DataError(f"{source}: {found}; expected {_accepted()}. Rename the file.")
     return file_format
 
 
@@ -108,7 +118,8 @@ def _parquet_batches(path: Path, source: str) -> tuple[Iterator[pa.RecordBatch],
 
 def _parquet_rows(path: Path, source: str) -> Iterator[pa.RecordBatch]:
     try:
-        with pa.parquet.ParquetFile(path, memory_map=True) as file:
+        # Not memory-mapped: a file that is cut while it is read would end the process.
+        with pa.parquet.ParquetFile(path, memory_map=False) as file:
             if not file.metadata.num_rows:
                 raise DataError(f"{source}: has columns but no rows; expected at least one row.")
             yield from plain_batches(file.iter_batches(batch_size=BLOCK_ROWS), source)

@@ -19,24 +19,37 @@ WIDE_MARKS = {
 }
 
 
-def lines(path: Path, source: str, *, newline: str = "") -> Generator[str, None, None]:
+MOST_CHARACTERS = 64 * 1024 * 1024
+"""The longest line; past it the line breaks are missing, and must not fill the memory."""
+
+
+def lines(
+    path: Path, source: str, *, newline: str = "", most_characters: int | None = MOST_CHARACTERS
+) -> Generator[str, None, None]:
     """The decoded lines of a file with their line ends; a UTF-8 byte order mark is dropped.
 
     Args:
         path: The file; opened with gzip when its name ends in `.gz`.
         source: What messages call it.
         newline: As in `open`: `""` ends lines at LF, CR or CRLF, `"\\n"` at LF only.
+        most_characters: The longest line that is taken; None for any.
 
     Raises:
-        DataError: At the first byte that is not UTF-8, at a NUL, at the mark of UTF-16 or UTF-32, or
-            when the gzip data is damaged.
+        DataError: At the first byte that is not UTF-8, at a NUL, at the mark of UTF-16 or UTF-32, at a line
+            that is too long, or when the gzip data is damaged.
     """
     try:
         with _open(path) as file:
             _refuse_wide(file.read(4), source)
             file.seek(0)
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
-            for number, line in enumerate(text, 1):
+            limit = -1 if most_characters is None else most_characters + 1
+            for number, line in enumerate(iter(lambda: text.readline(limit), ""), 1):
+                if len(line) == limit:
+                    raise DataError(
+                        f"{source}, row {number}: is a line of more than {most_characters:,} characters; expected one "
+                        "row a line. Put line breaks between the rows."
+                    )
                 if "\0" in line:
                     raise DataError(
                         f"{source}, row {number}: holds a NUL byte, so it is not plain text. Remove it, or "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kft.data.delimited import check_names
+from kft.data.delimited import column_names
 from kft.data.objects import column, mapping_rows, object_batches, plain
 from kft.data.spool import BLOCK_ROWS, spool
 from kft.data.table import ROW, Table
@@ -55,8 +55,7 @@ def plain_batches(batches: Iterable[pa.RecordBatch], source: str) -> Iterator[pa
     """Arrow batches with plain column types and row numbers counted from 1."""
     seen = 0
     for batch in batches:
-        names = batch.schema.names
-        check_names(names, source)
+        names = column_names(batch.schema.names, source)
         numbers = range(seen + 1, seen + len(batch) + 1)
         seen += len(batch)
         arrays = [plain(array, name, numbers, source) for name, array in zip(names, batch.columns, strict=True)]
@@ -77,8 +76,7 @@ def _arrow(source: pa.Table | pa.RecordBatch, source_name: str) -> pa.Table:
 
 
 def _pandas(frame: Any) -> pa.Table:
-    names = [str(name) for name in frame.columns]
-    check_names(names, "<pandas>")
+    names = column_names(["" if name is None else name for name in frame.columns], "<pandas>")
     numbers = range(1, len(frame) + 1)
     columns = {}
     for position, name in enumerate(names):
@@ -134,8 +132,8 @@ def _dict_of_lists(source: Mapping[Any, Any]) -> pa.Table:
                 f"<dict>: column {str(name)!r} is of type {type(values).__name__}; expected a list with one "
                 "value per row."
             )
-        columns[str(name)] = values.to_pylist() if hasattr(values, "to_pylist") else list(values)
-    check_names(list(columns), "<dict>")
+        columns[name] = values.to_pylist() if hasattr(values, "to_pylist") else list(values)
+    columns = dict(zip(column_names(list(columns), "<dict>"), columns.values(), strict=True))
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name}: {length}" for name, length in lengths.items())

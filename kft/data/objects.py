@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kft.data.delimited import check_names
-from kft.data.elements import elements, next_token
+from kft.data.delimited import column_names
+from kft.data.elements import decoded, elements, in_turn, next_token
 from kft.data.lines import lines
 from kft.data.spool import blocks
 from kft.data.squad import articles_position, question_batches
@@ -27,30 +27,33 @@ def jsonl_batches(path: Path, source: str) -> tuple[Iterator[pa.RecordBatch], tu
 
 
 def json_batches(path: Path, source: str) -> tuple[Iterator[pa.RecordBatch], tuple[str, ...]]:
-    """The rows of a JSON array of objects, or the questions of an object in SQuAD's form.
+    """The rows of a JSON array of objects, of objects one after another, or the questions of an object in SQuAD's form.
 
     The text of the file is held in memory while it is read.
     """
-    return _json_batches(path, source), ()
-
-
-def _json_batches(path: Path, source: str) -> Iterator[pa.RecordBatch]:
-    text = "".join(lines(path, source, newline="\n"))
+    text = "".join(lines(path, source, newline="\n", most_characters=None))
     if not text.strip():
         raise DataError(f"{source}: is empty; expected a JSON array of objects.")
     position = next_token(text, 0)
     if text[position] == "[":
-        found = elements(text, position, source, alone=True)
-        rows = ((number, _checked_object(row, number, source), size) for number, row, size in found)
-        yield from object_batches(rows, source)
-        return
-    articles = articles_position(text, position, source) if text[position] == "{" else None
-    if articles is None:
-        raise DataError(
-            f"{source}: expected a JSON array of objects, [{{…}}, {{…}}], or an object in SQuAD's form; for a file "
-            "with one object per line use the ending .jsonl or file_format='jsonl'."
-        )
-    yield from question_batches(text, articles, source)
+        return object_batches(_checked(elements(text, position, source, alone=True), source), source), ()
+    if text[position] != "{":
+        raise DataError(f"{source}: expected a JSON array of objects, [{{…}}, {{…}}], or an object in SQuAD's form.")
+    articles = articles_position(text, position, source)
+    if articles is not None:
+        return question_batches(text, articles, source), ()
+    _, end = decoded(text, position, source)
+    if text.startswith("{", next_token(text, end)):
+        note = f"{source}: is no JSON array but one object after another, and is read as JSON lines."
+        return object_batches(_checked(in_turn(text, position, source), source), source), (note,)
+    raise DataError(
+        f"{source}: is one JSON object; expected an array of them, [{{…}}, {{…}}], one after another, or an object in "
+        "SQuAD's form. Of a frame of pandas: frame.to_json(path, orient='records')."
+    )
+
+
+def _checked(found: Iterable[tuple[int, Any, int]], source: str) -> Iterator[NumberedRow]:
+    return ((number, _checked_object(row, number, source), size) for number, row, size in found)
 
 
 def mapping_rows(rows: Iterable[Any], source: str) -> Iterator[NumberedRow]:
@@ -80,10 +83,13 @@ def object_batches(rows: Iterable[NumberedRow], source: str) -> Iterator[pa.Reco
     """
     for block in blocks(rows):
         numbers = [number for number, _ in block]
-        names = list(dict.fromkeys(chain.from_iterable(row for _, row in block)))
-        check_names([str(name) for name in names], source)
-        arrays = [column([row.get(name) for _, row in block], str(name), numbers, source) for name in names]
-        yield pa.record_batch([*arrays, pa.array(numbers, pa.int64())], names=[*map(str, names), ROW])
+        keys = list(dict.fromkeys(chain.from_iterable(row for _, row in block)))
+        names = column_names(keys, source)
+        arrays = [
+            column([row.get(key) for _, row in block], name, numbers, source)
+            for key, name in zip(keys, names, strict=True)
+        ]
+        yield pa.record_batch([*arrays, pa.array(numbers, pa.int64())], names=[*names, ROW])
 
 
 def column(values: Sequence[Any], name: str, numbers: Sequence[int], source: str) -> pa.Array:

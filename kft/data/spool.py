@@ -119,9 +119,9 @@ def _write(batches: Iterable[pa.RecordBatch], folder: Path, source: str) -> tupl
 def _conform(table: pa.Table, schema: pa.Schema, source: str) -> pa.Table:
     if table.schema == schema:
         return table
-    columns = []
+    columns, names = [], set(table.column_names)
     for field in schema:
-        if field.name not in table.column_names:
+        if field.name not in names:
             columns.append(pa.nulls(len(table), field.type))
             continue
         try:

