@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ from kft.recipe import Recipe
 EXIT_CODES = """\b
 Exit codes:
   0  done                      5  run directory missing, occupied or damaged
-  1  a fault of kft's own      6  training went wrong (loss, memory, disk)
+  1  internal error            6  training went wrong (loss, memory, disk)
   2  wrong flag, knob, recipe  7  export failed one of its gates
   3  rows that cannot be used  8  devices this machine does not have
   4  preset not usable         9  serving
   128 + n  stopped by signal n, after a checkpoint
 """
 RECIPE_FILES = (".yaml", ".yml")
+TRACEBACK = "KFT_TRACEBACK"
+"""The environment variable that shows the traceback of an internal error."""
 
 
 class Commands(click.Group):
@@ -50,6 +53,20 @@ class Commands(click.Group):
         except errors.KftError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if os.environ.get(TRACEBACK):
+                raise
+            click.echo(f"internal error: {_described(error)}. For the traceback set {TRACEBACK}=1.", err=True)
+            ctx.exit(1)
+
+
+def _described(error: Exception) -> str:
+    """An unforeseen exception in one line: its kind, what it says, and where it arose."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(innermost.filename).name}, line {innermost.lineno}"
+    return errors.cut(errors.printable(f"{type(error).__name__}: {error}".strip(": ")), 300) + f" ({place})"
 
 
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -213,9 +230,12 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
     For a model of two texts, give them one after the other: `kft predict runs/pairs "A cat." "An animal."`.
     """
     import kft
+    from kft.data import asked
 
     if output:
         disk.require_writable(output, errors.RecipeError, unlike=[source or "/dev/stdin"])
+    for text in texts:
+        asked.refuse_file_name(text, f"--input {text} for the rows in it, or the text itself on standard input")
     opened = kft.load(run)
     if source:
         rows: Any = Path(source)

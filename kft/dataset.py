@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kft import tasks
-from kft.data import benchmarks, clean, columns, formats, official, split
+from kft.data import asked, benchmarks, clean, columns, formats, official, split
 from kft.data.table import Table
-from kft.errors import DataError, RecipeError, did_you_mean
+from kft.errors import RecipeError, did_you_mean
 from kft.recipe import COLUMN_KNOBS, Recipe
 from kft.tasks.task import Task, Vocabulary
 
@@ -170,23 +170,21 @@ def _format(source: Any, endings: Mapping[str, str]) -> str | None:
     return endings.get(Path(str(source).lower().removesuffix(".gz")).suffix)
 
 
-def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequence[str]) -> Table:
+def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequence[str]) -> Table | None:
     """Rows to answer, as a table of the canonical text columns.
 
     Args:
-        rows: A string, or strings, tuples of two strings, dicts or a table of any kind.
+        rows: A string, or strings, tuples of two strings, dicts or a table of any kind, see `kft.data.asked`.
         task: The run's task.
         trained_on: Canonical column name to the name in the training rows; either is understood.
         texts: The text columns that the model reads.
+
+    Returns:
+        The table; None where there are no rows.
     """
-    if isinstance(rows, str):
-        rows = [rows]
-    if isinstance(rows, list | tuple) and rows and all(isinstance(row, str | tuple) for row in rows):
-        as_tuples = [(row,) if isinstance(row, str) else row for row in rows]
-        for number, row in enumerate(as_tuples, 1):
-            if len(row) != len(texts):
-                raise DataError(f"row {number}: found {len(row)} texts, expected {len(texts)}: {', '.join(texts)}")
-        rows = [dict(zip(texts, row, strict=True)) for row in as_tuples]
+    rows = asked.rows(rows, texts)
+    if rows is None:
+        return None
     table = formats.read(rows, role="predict", file_format=_format(rows, task.endings))
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
     unread = set(task.text_columns) - set(texts)

@@ -117,8 +117,9 @@ class Run:
         """Answers to new rows, one dict each, in the order of the rows.
 
         Args:
-            rows: A string, or a list of strings, tuples of two strings, dicts, any table that `kft.fit` takes, or the
-                `pathlib.Path` of a file.
+            rows: A string, or strings, tuples of two strings or dicts in a list, an array, a pandas Series, an Arrow
+                array or a generator; any table that `kft.fit` takes, or the `pathlib.Path` of a file. A string that is
+                the name of a file is refused: give its path, or the text in a list.
             batch_size: Rows in one forward pass.
 
         Returns:
@@ -133,9 +134,9 @@ class Run:
         from kft import dataset
         from kft.tasks import task
 
-        if isinstance(rows, list | tuple) and not rows:
-            return []
         table = dataset.unlabelled(rows, self.task, self.manifest["columns"], self.text_columns)
+        if table is None:
+            return []
         return task.rows(self.answers(table, batch_size=batch_size), self.vocabulary)
 
     def evaluate(self, data: Any, *, data_dir: str | Path | None = None, batch_size: int = 64) -> dict[str, Any]:

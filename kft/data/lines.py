@@ -1,10 +1,11 @@
 """The lines of a UTF-8 file, or the row and byte at which it stops being one."""
 
 import codecs
+import contextlib
 import gzip
 import io
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ WIDE_MARKS = {
 }
 
 
+GZIP_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
 MOST_CHARACTERS = 64 * 1024 * 1024
 """The longest line; past it the line breaks are missing, and must not fill the memory."""
 
@@ -39,27 +41,31 @@ def lines(
             that is too long, or when the gzip data is damaged.
     """
     try:
-        with _open(path) as file:
-            _refuse_wide(file.read(4), source)
-            file.seek(0)
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
-            limit = -1 if most_characters is None else most_characters + 1
-            for number, line in enumerate(iter(lambda: text.readline(limit), ""), 1):
-                if len(line) == limit:
-                    raise DataError(
-                        f"{source}, row {number}: is a line of more than {most_characters:,} characters; expected one "
-                        "row a line. Put line breaks between the rows."
-                    )
-                if "\0" in line:
-                    raise DataError(
-                        f"{source}, row {number}: holds a NUL byte, so it is not plain text. Remove it, or "
-                        "save the file as UTF-8 if it is UTF-16."
-                    )
-                yield line
+        yield from _decoded(path, source, newline, most_characters)
     except UnicodeDecodeError:
         raise _not_utf8(path, source) from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except GZIP_ERRORS as error:
         raise DataError(f"{source}: is not a whole gzip file ({error}); compress or copy it again.") from error
+
+
+def _decoded(path: Path, source: str, newline: str, most_characters: int | None) -> Iterator[str]:
+    limit = -1 if most_characters is None else most_characters + 1
+    with _open(path) as file:
+        _refuse_wide(file.read(4), source)
+        file.seek(0)
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
+        for number, line in enumerate(iter(lambda: text.readline(limit), ""), 1):
+            if len(line) == limit:
+                raise DataError(
+                    f"{source}, row {number}: is a line of more than {most_characters:,} characters; expected one row "
+                    "a line. Put line breaks between the rows."
+                )
+            if "\0" in line:
+                raise DataError(
+                    f"{source}, row {number}: holds a NUL byte, so it is not plain text. Remove it, or save the file "
+                    "as UTF-8 if it is UTF-16."
+                )
+            yield line
 
 
 def _open(path: Path) -> Any:
@@ -77,7 +83,7 @@ def _refuse_wide(start: bytes, source: str) -> None:
 
 def _not_utf8(path: Path, source: str) -> DataError:
     offset = 0
-    with _open(path) as file:
+    with _open(path) as file, contextlib.suppress(*GZIP_ERRORS):  # damage after the byte is of no matter
         for number, line in enumerate(file, 1):
             try:
                 line.decode("utf-8")
@@ -88,4 +94,4 @@ def _not_utf8(path: Path, source: str) -> DataError:
                     f"in, for example: iconv -f WINDOWS-1252 -t UTF-8 {source} > utf8-{Path(source).name}"
                 )
             offset += len(line)
-    return DataError(f"{source}: is not UTF-8, and changed while it was read; read it again.")
+    return DataError(f"{source}: is not UTF-8, and damaged or changed while it was read; copy it again.")

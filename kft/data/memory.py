@@ -46,9 +46,20 @@ def read_memory(source: Any, role: str) -> Table:
         return _table_of_dicts(_tf_data(source), "<tf.data>")
     if isinstance(source, Mapping):
         return Table(_dict_of_lists(source), "<dict>")
-    if isinstance(source, Iterable) and not isinstance(source, bytes | bytearray):
+    if (
+        isinstance(source, Iterable)
+        and not isinstance(source, bytes | bytearray)
+        and getattr(source, "shape", None) != ()
+    ):
         return _table_of_dicts(source, "<list>")
     raise DataError(f"The {role} data is of type {type(source).__name__}; expected {ACCEPTED}.")
+
+
+def is_table(source: Any) -> bool:
+    """Whether an object has columns with names, rather than being one row after another."""
+    is_dataset = any(_is(source, "datasets", name) for name in ("Dataset", "IterableDataset", "DatasetDict"))
+    is_arrow = isinstance(source, pa.Table | pa.RecordBatch)
+    return is_arrow or is_dataset or isinstance(source, Mapping) or _is(source, "pandas", "DataFrame")
 
 
 def plain_batches(batches: Iterable[pa.RecordBatch], source: str) -> Iterator[pa.RecordBatch]:
@@ -83,7 +94,7 @@ def _pandas(frame: Any) -> pa.Table:
         series = frame.iloc[:, position]
         try:
             array = pa.Array.from_pandas(series)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
             columns[name] = column(series.tolist(), name, numbers, "<pandas>")
             continue
         if isinstance(array, pa.ChunkedArray):

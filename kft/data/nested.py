@@ -134,7 +134,10 @@ def made_anew(
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in table.rows.select([name, *beside, ROW]).to_batches(max_chunksize=BLOCK_ROWS):
-            *columns, numbers = (column.to_pylist() for column in batch.columns)
+            try:
+                *columns, numbers = (column.to_pylist() for column in batch.columns)
+            except (OverflowError, ValueError) as error:  # such as dates that Python has not
+                raise DataError(f"{table.source}: column {name!r} holds values that cannot be read: {error}.") from None
             cells = []
             for number, *values in zip(numbers, *columns, strict=True):
                 try:

@@ -1,5 +1,6 @@
 """JSON objects and Python dicts as record batches whose column types fit their values."""
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -107,7 +108,9 @@ def column(values: Sequence[Any], name: str, numbers: Sequence[int], source: str
     try:
         try:
             array = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            if pa.types.is_temporal(array.type) and any(isinstance(value, int | float) for value in values):
+                array = _texts(values, name, numbers, source)  # Arrow takes a number beside dates for days
+        except (pa.ArrowException, OverflowError):
             spans = _named_spans(values)
             array = _texts(values, name, numbers, source) if spans is None else pa.array(spans)
     except UnicodeEncodeError:
@@ -116,7 +119,7 @@ def column(values: Sequence[Any], name: str, numbers: Sequence[int], source: str
 
 
 def plain(array: pa.Array, name: str, numbers: Sequence[int], source: str) -> pa.Array:
-    """An array without dictionaries, extensions or bytes: text is `large_string`, bytes are read as UTF-8.
+    """An array without dictionaries, extensions, bytes or times: text is `large_string`, bytes are read as UTF-8.
 
     Raises:
         DataError: At bytes that are not UTF-8.
@@ -135,6 +138,16 @@ def plain(array: pa.Array, name: str, numbers: Sequence[int], source: str) -> pa
             raise DataError(
                 f"{source}, row {numbers[index]}: column {name!r} holds bytes that are not UTF-8; "
                 "decode them to text first."
+            ) from None
+    if pa.types.is_temporal(array.type):
+        with contextlib.suppress(pa.ArrowException):  # a time zone that this machine does not know
+            return array.cast(pa.large_string())
+    if pa.types.is_nested(array.type):
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"{source}: column {name!r} holds lists with values that Arrow refuses ({error})."
             ) from None
     return array
 
