@@ -11,9 +11,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kft.calls import check, fit, plan
     from kft.recipe import Recipe
     from kft.run import Run, load
-    from kft.workflow import check, fit, plan, resume
+    from kft.workflow import resume
     from tuning.study import tune
 
 __version__ = "0.1.0"
@@ -23,9 +24,9 @@ _HOME = {
     "Recipe": "kft.recipe",
     "Run": "kft.run",
     "load": "kft.run",
-    "check": "kft.workflow",
-    "fit": "kft.workflow",
-    "plan": "kft.workflow",
+    "check": "kft.calls",
+    "fit": "kft.calls",
+    "plan": "kft.calls",
     "resume": "kft.workflow",
     "tune": "tuning.study",
 }
@@ -37,15 +38,21 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'kft' has no attribute {name!r}")
-    # What is loaded stays: to look through it for garbage again and again takes a second and more.
+    return getattr(loaded(_HOME[name]), name)
+
+
+def loaded(module: str) -> Any:
+    """A module of kft that brings in others for seconds.
+
+    What is loaded stays: to look through it for garbage again and again would take a second and more.
+    """
     is_on = gc.isenabled()
     gc.disable()
     try:
-        module = importlib.import_module(_HOME[name])
+        return importlib.import_module(module)
     finally:
         if is_on:
             gc.enable()
-    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

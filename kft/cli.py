@@ -195,9 +195,11 @@ def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: 
     kft fit runs/search/best.yaml --out runs/best
     """
     import kft
+    from kft import early
     from tuning import space as spaces
 
     rows, asked = _with_recipe(train, recipe, knobs)
+    early.refuse(*early.split_rows(rows, asked), is_out_a_run=False)
     searched = spaces.parse(*space) or None
     study = kft.tune(rows, space=searched, trials=trials, search=search, objective=objective, quiet=quiet, **asked)
     _print_json({"best": str(study.path / "best.yaml"), "value": study.best_value})
@@ -213,8 +215,11 @@ def evaluate(run: str, data: str, data_dir: str | None) -> None:
     DATA is a file or a benchmark, as in `kft evaluate runs/sst2 glue:sst2 --data-dir DIR`.
     """
     import kft
+    from kft import early
 
-    _print_json(kft.load(run).evaluate(data, data_dir=data_dir))
+    opened = kft.load(run)
+    early.refuse_source(data, "evaluate", Recipe.of())
+    _print_json(opened.evaluate(data, data_dir=data_dir))
 
 
 @main.command(epilog=EXIT_CODES)

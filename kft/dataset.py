@@ -88,13 +88,12 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     if named:
         shares, notes = _official(train, shares)
     _check_data_dir(recipe, [train, *shares.values()])
-    endings = {} if recipe.task == "auto" else tasks.find(recipe.task).endings
-    read = {"train": _read(train, "train", recipe.data_dir, endings)}
+    read = {"train": _read(train, "train", recipe.data_dir, recipe.task)}
     # Official parts stay as they are, so that scores can be compared; rows of the user's own must not leak into them.
     is_official = named and benchmarks.is_name(shares["test"])
     for name, source in shares.items():
         if source is not None and not isinstance(source, int | float):
-            read[name] = _read(source, name, recipe.data_dir, endings)
+            read[name] = _read(source, name, recipe.data_dir, recipe.task)
             shares[name] = None
     given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
     if named and recipe.task in ("auto", benchmarks.find(train)[0].task):
@@ -154,20 +153,13 @@ def _check_data_dir(recipe: Recipe, sources: list[Any]) -> None:
         )
 
 
-def _read(source: Any, role: str, data_dir: str | Path | None, endings: Mapping[str, str]) -> Table:
+def _read(source: Any, role: str, data_dir: str | Path | None, task_name: str) -> Table:
     """The rows of a source; of a benchmark the part that is meant for this role."""
     if not benchmarks.is_name(source):
-        return formats.read(source, role=role, file_format=_format(source, endings))
+        return formats.read(source, role=role, file_format=formats.format_for(source, task_name))
     if role == "evaluate":
         role = "test" if "test" in benchmarks.find(source)[0].parts else "validation"
     return official.read(source, role, data_dir)
-
-
-def _format(source: Any, endings: Mapping[str, str]) -> str | None:
-    """The format that a task reads a file in by its ending, where that is not the ending's own."""
-    if not isinstance(source, str | Path):
-        return None
-    return endings.get(Path(str(source).lower().removesuffix(".gz")).suffix)
 
 
 def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequence[str]) -> Table | None:
@@ -185,7 +177,7 @@ def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequ
     rows = asked.rows(rows, texts)
     if rows is None:
         return None
-    table = formats.read(rows, role="predict", file_format=_format(rows, task.endings))
+    table = formats.read(rows, role="predict", file_format=formats.format_for(rows, task.name))
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
     unread = set(task.text_columns) - set(texts)
     known = {*trained_on, *texts} - unread
@@ -199,7 +191,7 @@ def labelled(rows: Any, task: Task, trained_on: Mapping[str, str], data_dir: str
 
     Of a benchmark they are the test rows if those have labels, else the validation rows.
     """
-    table = _read(rows, "evaluate", data_dir, task.endings)
+    table = _read(rows, "evaluate", data_dir, task.name)
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
     wanted = [column for column in task.columns if column.name in trained_on]
     return task.prepare(clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted))

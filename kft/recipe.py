@@ -187,6 +187,13 @@ class Recipe(pydantic.BaseModel):
             raise ValueError("expected a file or a share of train, 0 <= share < 1")
         return value
 
+    @pydantic.field_validator("task")
+    @classmethod
+    def _known_task(cls, value: str) -> str:
+        if value not in ("auto", *TASKS):
+            raise ValueError(f"unknown task.{did_you_mean(value, TASKS)} Expected auto, {', '.join(TASKS)}.")
+        return value
+
     @pydantic.field_validator("learning_rate", "head_learning_rate")
     @classmethod
     def _positive(cls, value: float | str) -> float | str:

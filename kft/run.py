@@ -302,10 +302,8 @@ def claim(path: Path, *, resume: bool = False) -> Iterator[Path]:
     Raises:
         RunError: It holds a run or other files already, another fit is at work in it, or it cannot be written.
     """
-    if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if (path / RECIPE).is_file():
-            raise RunError(f"{path} already holds a run. Choose another --out, or go on with --resume {path}.")
-        raise RunError(f"{path} exists and is not empty. Choose another --out.")
+    if not resume:
+        refuse_occupied(path)
     if resume and not (path / RECIPE).is_file():
         raise RunError(f"{path}: no run to resume is here (no {RECIPE}).")
     is_new = not path.exists()
@@ -325,6 +323,19 @@ def claim(path: Path, *, resume: bool = False) -> Iterator[Path]:
             (path / ".lock").unlink()
         if is_new and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+
+
+def refuse_occupied(path: Path) -> None:
+    """Refuses a directory for a new fit that holds a run or other files.
+
+    Raises:
+        RunError: It does, or no directory can have its name.
+    """
+    disk.require_name(path, RunError)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if (path / RECIPE).is_file():
+            raise RunError(f"{path} already holds a run. Choose another --out, or go on with --resume {path}.")
+        raise RunError(f"{path} exists and is not empty. Choose another --out.")
 
 
 def free_name(stem: str, root: Path = Path("runs")) -> Path:

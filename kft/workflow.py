@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kft import dataset, disk, job, run
+from kft import dataset, disk, early, job, run
 from kft.dataset import Dataset
 from kft.errors import OutOfMemory, RunError, TrainingError
 from kft.evaluation import figures, metrics, report
@@ -24,21 +23,8 @@ from kft.training.loop import Outcome
 
 
 def fit(train: Any, *, quiet: bool = False, **knobs: Any) -> Run:
-    """Fine-tunes a pretrained model on rows of text.
-
-    Args:
-        train: A file (.csv .tsv .jsonl .json .parquet), a pandas or pyarrow table, a list of dicts, a Hugging Face
-            dataset, a `tf.data.Dataset`, or the name of a benchmark such as `glue:sst2`.
-        quiet: Nothing on the screen.
-        **knobs: The fields of `kft.Recipe` by name. `validation` and `test` may also be rows, as `train`.
-
-    Returns:
-        The finished run, with its metrics.
-
-    Raises:
-        KftError: Of the kind that says what is wrong: recipe, data, preset, run directory, devices, training.
-    """
-    recipe, rows = _split_rows(train, knobs)
+    """Carries out `kft.fit`, whose arguments it has."""
+    recipe, rows = early.split_rows(train, knobs)
     presets.find(recipe.preset)
     with run.claim(Path(recipe.out) if recipe.out else _next_name(recipe)) as run_dir:
         return _carry_out(_begun(recipe, rows, run_dir, quiet), run_dir, None, quiet)
@@ -76,18 +62,14 @@ def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs:
 
 
 def check(train: Any, **knobs: Any) -> Dataset:
-    """Reads, maps, cleans and splits the rows of a fit without training, and returns what a fit would see.
-
-    Raises:
-        KftError: As `fit` would, before any training.
-    """
-    recipe, rows = _split_rows(train, knobs)
+    """Carries out `kft.check`."""
+    recipe, rows = early.split_rows(train, knobs)
     return dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
 
 
 def plan(train: Any, **knobs: Any) -> Forecast:
-    """What a fit with these knobs would do and cost: rows, lengths, steps, parameters, devices, time and memory."""
-    recipe, rows = _split_rows(train, knobs)
+    """Carries out `kft.plan`."""
+    recipe, rows = early.split_rows(train, knobs)
     return job.prepare(recipe, rows).forecast
 
 
@@ -189,25 +171,6 @@ def _calibrated(ready: Job, run_dir: Path) -> Run:
 # -- smaller parts -------------------------------------------------------------------------------------------------
 
 
-def _split_rows(train: Any, knobs: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe, with paths and shares in it, and the rows themselves where they are given as objects."""
-    plain = {name: value for name, value in knobs.items() if _is_knob(name, value)}
-    if isinstance(train, str | Path):
-        plain["train"] = str(train)
-    as_text: dict[str, Any] = {name: str(v) if isinstance(v, Path) else v for name, v in plain.items()}
-    recipe = Recipe.of(**as_text)
-    return recipe, {
-        "train": train,
-        "validation": recipe.validation if _is_knob("validation", knobs.get("validation")) else knobs["validation"],
-        "test": recipe.test if _is_knob("test", knobs.get("test")) else knobs["test"],
-    }
-
-
-def _is_knob(name: str, value: Any) -> bool:
-    """Whether a value goes into the recipe, rather than being rows given as an object."""
-    return name not in ("validation", "test") or value is None or isinstance(value, str | Path | int | float)
-
-
 def _next_name(recipe: Recipe) -> Path:
     name = Path(recipe.preset.rstrip("/")).name.replace(":", "-")
     return run.free_name(name if recipe.task == "auto" else f"{recipe.task}-{name}")
@@ -216,7 +179,7 @@ def _next_name(recipe: Recipe) -> Path:
 def _refuse_other_knobs(path: Path, recipe: Recipe, knobs: Mapping[str, Any]) -> None:
     """A resumed fit keeps its recipe: refuses a knob that is given another value, by name."""
     for name, value in knobs.items():
-        if _is_knob(name, value):
+        if early.is_knob(name, value):
             asked = getattr(Recipe.of(recipe, **{name: value}), name)
             if asked != getattr(recipe, name):
                 raise RunError(
@@ -260,17 +223,3 @@ def _report(
         figures=[figures.curves(records), *drawn],
         examples=worst if ready.recipe.report_examples else [],
     )
-
-
-def _documented_knobs() -> inspect.Signature:
-    """fit's signature with every knob of the Recipe and its default, for `help()` and editors."""
-    own = [p for p in inspect.signature(fit).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    fields = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
-        for name, field in Recipe.model_fields.items()
-        if name != "train"
-    ]
-    return inspect.Signature([*own, *fields], return_annotation=Run)
-
-
-fit.__signature__ = _documented_knobs()  # type: ignore[attr-defined]

