@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from click.testing import CliRunner
 
 import kft
+import kft.errors
 from kft import recipe, tasks
 from kft.cli import main
 
@@ -118,6 +121,20 @@ def test_a_folder_without_a_run_exits_with_5(tmp_path):
     assert found.exit_code == 9 and "holds no export" in found.stderr
 
 
+def test_an_unforeseen_exception_is_one_line_and_a_traceback_only_on_request(tmp_path, monkeypatch):
+    def fail(path):
+        raise TypeError("two\nlines")
+
+    monkeypatch.setattr("kft.run.load", fail)
+    found = told("export", tmp_path)
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr.startswith("internal error: TypeError: two\\nlines (test_cli.py, line ")
+    assert found.stderr.endswith("For the traceback set KFT_TRACEBACK=1.\n") and found.stderr.count("\n") == 1
+    monkeypatch.setenv("KFT_TRACEBACK", "1")
+    with pytest.raises(TypeError):
+        told("export", tmp_path)
+
+
 # -- fit, check, plan ------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +190,19 @@ def test_predict_answers_arguments_lines_and_files_alike(topic_run, tmp_path):
         found = [json.loads(line) for line in answers.splitlines()]
         assert [answer["label"] for answer in found] == [answer["label"] for answer in expected]
         assert [answer["score"] for answer in found] == pytest.approx([answer["score"] for answer in expected])
+
+
+def test_predict_takes_texts_in_any_container_and_no_rows(topic_run, tmp_path, monkeypatch):
+    expected = [answer["label"] for answer in topic_run.predict(TEXTS)]
+    frame = pd.DataFrame({"text": TEXTS})
+    for rows in (frame["text"], frame["text"].to_numpy(), (text for text in TEXTS), pa.array(TEXTS), frame):
+        assert [answer["label"] for answer in topic_run.predict(rows)] == expected
+    assert topic_run.predict(frame[:0]) == topic_run.predict(frame["text"][:0]) == topic_run.predict([]) == []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("text\na\n")
+    with pytest.raises(kft.errors.DataError, match="'rows.csv' is the name of a file"):
+        topic_run.predict("rows.csv")
+    assert len(topic_run.predict(["rows.csv"])) == len(topic_run.predict(Path("rows.csv"))) == 1
 
 
 def test_predict_takes_two_texts_a_row_where_the_model_does(pair_run):

@@ -215,6 +215,6 @@ def _show(plan: Plan, records: list[Record]) -> None:
     for record in ledger.ranked(records):
         knobs = [shown(record["knobs"][name]) for name in varied]
         table.add_row(str(record["trial"]), *knobs, f"{record['value']:.4f}", f"{record['seconds']:.1f}")
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.print(table)
     console.print(f"best: {plan.out / BEST}   run: {plan.out / ledger.ranked(records)[0]['path']}")

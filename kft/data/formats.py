@@ -151,8 +151,8 @@ def _parquet_batches(path: Path, source: str) -> tuple[Iterator[pa.RecordBatch],
 
 def _parquet_rows(path: Path, source: str) -> Iterator[pa.RecordBatch]:
     try:
-        # Not memory-mapped: a file that is cut while it is read would end the process.
-        with pa.parquet.ParquetFile(path, memory_map=False) as file:
+        # Mapped, a file that is cut while it is read would end the process; buffered before, it would fill the memory.
+        with pa.parquet.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
             if not file.metadata.num_rows:
                 raise DataError(f"{source}: has columns but no rows; expected at least one row.")
             yield from plain_batches(file.iter_batches(batch_size=BLOCK_ROWS), source)

@@ -193,7 +193,7 @@ class Progress:
         from rich.progress import Progress as Bar
 
         self.total, self.batch_size, self.quiet, self.notes = total_steps, batch_size, quiet, list(notes)
-        console = Console(stderr=True)
+        console = Console(stderr=True, markup=False, emoji=False)
         self._is_terminal = console.is_terminal
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),

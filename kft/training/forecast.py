@@ -63,7 +63,7 @@ class Forecast:
         table = Table(title="plan", show_header=False, title_justify="left")
         for name, value in self.lines():
             table.add_row(name, value)
-        Console(stderr=True, highlight=False).print(table)
+        Console(stderr=True, highlight=False, markup=False, emoji=False).print(table)
 
 
 def seconds_of(

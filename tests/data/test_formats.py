@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kft.data.formats import read
+from kft.data.formats import READERS, read
 from kft.data.spool import BLOCK_ROWS
 from kft.data.table import ROW
 from kft.errors import DataError
@@ -255,6 +255,17 @@ def test_time_grows_with_the_width_of_a_file_not_with_its_square(tmp_path):
         return time.process_time() - began
 
     assert seconds(40_000) < 20 * (seconds(4_000) + 0.1)
+
+
+def test_a_parquet_file_that_is_cut_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    values = pa.table({"text": [f"text {i}" for i in range(4 * BLOCK_ROWS)]})
+    pq.write_table(values, path, row_group_size=BLOCK_ROWS, compression="none", use_dictionary=False)
+    batches, _ = READERS["parquet"](path, "rows.parquet")
+    next(batches)
+    os.truncate(path, path.stat().st_size // 3)
+    with pytest.raises(DataError, match="rows.parquet: is not a whole Parquet file"):
+        list(batches)
 
 
 def test_wrong_paths_are_refused(tmp_path):
