@@ -10,7 +10,6 @@ import functools
 import gc
 import json
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -245,7 +244,7 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
     if source:
         rows: Any = Path(source)
     else:
-        lines = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+        lines = list(texts) or _lines_of_input()
         width = len(opened.text_columns)
         if len(lines) % width:
             raise errors.DataError(
@@ -258,6 +257,20 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
         disk.write_output(output, content)
     else:
         click.echo(content, nl=False)
+
+
+def _lines_of_input() -> list[str]:
+    """The lines of standard input."""
+    found = []
+    for number, line in enumerate(click.get_binary_stream("stdin"), 1):
+        try:
+            found.append(line.decode().rstrip("\r\n"))
+        except UnicodeDecodeError as error:
+            raise errors.DataError(
+                f"standard input, line {number}: byte 0x{line[error.start]:02x} is not UTF-8. Convert it, for example: "
+                "iconv -f WINDOWS-1252 -t UTF-8"
+            ) from None
+    return found
 
 
 @main.command(epilog=EXIT_CODES)

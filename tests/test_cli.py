@@ -205,6 +205,11 @@ def test_predict_takes_texts_in_any_container_and_no_rows(topic_run, tmp_path, m
     assert len(topic_run.predict(["rows.csv"])) == len(topic_run.predict(Path("rows.csv"))) == 1
 
 
+def test_standard_input_that_is_not_utf_8_is_refused(topic_run):
+    found = told("predict", topic_run.path, stdin=b"tea\nl\xe4mp\n")
+    assert found.exit_code == 3 and "standard input, line 2: byte 0xe4 is not UTF-8" in found.stderr
+
+
 def test_predict_takes_two_texts_a_row_where_the_model_does(pair_run):
     found = told("predict", pair_run.path, *TEXTS)
     assert json.loads(found.stdout)["label"] == pair_run.predict([tuple(TEXTS)])[0]["label"]
