@@ -94,7 +94,7 @@ def _pandas(frame: Any) -> pa.Table:
         series = frame.iloc[:, position]
         try:
             array = pa.Array.from_pandas(series)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
             columns[name] = column(series.tolist(), name, numbers, "<pandas>")
             continue
         if isinstance(array, pa.ChunkedArray):

@@ -1,6 +1,7 @@
 """JSON objects and Python dicts as record batches whose column types fit their values."""
 
 import contextlib
+import datetime
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -110,7 +111,7 @@ def column(values: Sequence[Any], name: str, numbers: Sequence[int], source: str
             array = pa.array(values)
             if pa.types.is_temporal(array.type) and any(isinstance(value, int | float) for value in values):
                 array = _texts(values, name, numbers, source)  # Arrow takes a number beside dates for days
-        except (pa.ArrowException, OverflowError):
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
             spans = _named_spans(values)
             array = _texts(values, name, numbers, source) if spans is None else pa.array(spans)
     except UnicodeEncodeError:
@@ -203,7 +204,7 @@ def _scalar_text(value: Any, name: str, number: int, source: str) -> str | None:
         return None
     if isinstance(value, bool | np.bool_):
         return str(value).lower()
-    if isinstance(value, str | int | float | np.generic):
+    if isinstance(value, str | int | float | np.generic | datetime.date):
         return str(value)
     if isinstance(value, bytes) and _is_utf8(value):
         return value.decode()

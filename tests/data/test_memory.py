@@ -1,5 +1,7 @@
 """Rows already in memory are read alike whatever holds them."""
 
+import datetime
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -107,3 +109,10 @@ def test_pandas_missing_values_and_mixed_columns():
     frame = pd.DataFrame({"text": ["a", None], "label": pd.Categorical(["x", "y"]), 3: [1, "b"]})
     table = read(frame)
     assert columns(table) == {"text": ["a", None], "label": ["x", "y"], "3": ["1", "b"]}
+
+
+def test_dates_beside_what_is_missing_are_text():
+    day = datetime.date(2026, 1, 2)
+    assert read([{"day": day}, {"day": float("nan")}]).texts("day") == ["2026-01-02", None]
+    assert read({"day": [day, 5]}).texts("day") == ["2026-01-02", "5"]
+    assert read(pd.DataFrame({"day": [day, None]})).texts("day") == ["2026-01-02", None]
