@@ -10,6 +10,7 @@ import functools
 import gc
 import json
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -262,7 +263,7 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
 def _lines_of_input() -> list[str]:
     """The lines of standard input."""
     found = []
-    for number, line in enumerate(click.get_binary_stream("stdin"), 1):
+    for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             found.append(line.decode().rstrip("\r\n"))
         except UnicodeDecodeError as error:
