@@ -218,7 +218,7 @@ def evaluate(run: str, data: str, data_dir: str | None) -> None:
     from kft import early
 
     opened = kft.load(run)
-    early.refuse_source(data, "evaluate", Recipe.of())
+    early.refuse_source(data, "evaluate", opened.recipe)
     _print_json(opened.evaluate(data, data_dir=data_dir))
 
 
