@@ -157,7 +157,7 @@ def test_a_length_past_the_positions_of_the_backbone_is_refused(refusal, message
         ({"validation": 1.5}, "validation: found 1.5"),
         ({"max_length": 4}, "max_length: found 4: expected at least 8 tokens"),
         ({"transfer": "feature"}, "Did you mean 'features'?"),
-        ({"task": "clasify"}, "unknown task 'clasify'. Did you mean 'classify'?"),
+        ({"task": "clasify"}, "task: found 'clasify': unknown task. Did you mean 'classify'?"),
         ({"class_weights": {"a": 1, "c": 2}}, "class_weights: found"),
         ({"validation": 0.3, "save_best_by": "acuracy"}, "Did you mean 'accuracy'?"),
         ({"validation": 0.5, "test": 0.5}, "leave no training rows"),
