@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kft import tasks
-from kft.data import asked, benchmarks, clean, columns, formats, official, split
-from kft.data.table import Table
+from kft.data import asked, benchmarks, clean, columns, faults, formats, official, split
+from kft.data.columns import Column
+from kft.data.table import GROUP, ROW, Table
 from kft.errors import RecipeError, did_you_mean
 from kft.recipe import COLUMN_KNOBS, Recipe
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Task, Vocabulary, knobs_of, refuse_other_knobs
 
 DEFAULT_SHARE = Recipe.model_fields["validation"].default
+DROP_ADVICE = " To leave such rows out: bad_rows=drop (--bad-rows drop)."
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Dataset:
         parts: `train`, and `validation` and `test` where there are any.
         vocabulary: What the targets of train teach.
         notes: What the user should know, in the order it was found.
+        read: The tables that the parts are made of, as they were read.
     """
 
     task: Task
@@ -35,6 +40,17 @@ class Dataset:
     parts: Mapping[str, Table]
     vocabulary: Vocabulary
     notes: tuple[str, ...]
+    read: Mapping[str, Table]
+
+    @property
+    def readings(self) -> dict[str, Any]:
+        """How columns are read, as inferred from the training rows; by it rows are read that are scored later."""
+        return dict(self.parts["train"].readings)
+
+    def as_read(self, part: str) -> Table:
+        """The rows of a part as they were read, with all columns of their source."""
+        table = self.read.get(part, self.read["train"])
+        return table.take(np.flatnonzero(np.isin(table.rows[ROW].to_numpy(), self.parts[part].rows[ROW].to_numpy())))
 
     @cached_property
     def lessons(self) -> dict[str, Table]:
@@ -104,29 +120,59 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         notes.append(f"task: {why}")
     else:
         task = tasks.find(recipe.task)
+    tasks.check_given(task, given)
+    refuse_other_knobs(recipe, task.name)
     chosen = columns.choose(read["train"], task.columns, given)
+    notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by])
     wanted = [column for column in task.columns if column.name in chosen]
-    tables = {}
+    tables: dict[str, Table] = {}
     for name, table in read.items():
         used = chosen if name == "train" else columns.choose(table, wanted, chosen)
-        tables[name] = task.prepare(clean.clean(columns.canonical(table, used), wanted))
+        # What is inferred from the values of the training rows holds for the other parts.
+        readings = tables["train"].readings if tables else None
+        raw = columns.canonical(table, used, recipe.split_by)
+        tables[name] = faults.usable(raw, _ready(task, wanted, readings), recipe.bad_rows, DROP_ADVICE)
     is_labelled = any(column.kind == "label" for column in wanted)
+    if is_labelled and "min_class_rows" in knobs_of(task.name):
+        clean.check_repeated(tables["train"], chosen["label"], is_guess=recipe.task == "auto" and not recipe.label)
+        rare = clean.rare_classes(tables["train"], recipe.min_class_rows)
+        tables = {name: clean.without_rare(table, rare, recipe.min_class_rows) for name, table in tables.items()}
+    of_texts = [column for column in task.columns if column.kind == "text" and column.name in tables["train"].names()]
     divided = split.split(
         tables["train"],
         tables.get("validation", shares["validation"]),
         tables.get("test", shares["test"]),
-        text_columns=[name for name in task.text_columns if name in tables["train"].names()],
+        text_columns=[column.name for column in of_texts],
         label_column="label" if is_labelled else None,
         stratify=is_labelled,
         seed=recipe.seed,
         allow_leaks=recipe.allow_leaks or is_official,
+        together=[column.name for column in of_texts if column.repeats == "together"] if len(of_texts) > 1 else [],
+        noted=[column.name for column in of_texts if column.repeats == "noted"],
+        split_by=recipe.split_by,
     )
     found = {"train": divided.train, "validation": divided.validation, "test": divided.test}
-    parts = {name: part for name, part in found.items() if part is not None}
+    parts = {name: part.without(GROUP) for name, part in found.items() if part is not None}
     notes += [note for table in tables.values() for note in table.notes]
     notes += divided.notes
+    if is_labelled and "min_class_rows" in knobs_of(task.name):
+        notes += clean.single_row_notes(parts["train"])
     vocabulary = task.vocabulary(parts, recipe)
-    return Dataset(task.of(vocabulary), chosen, parts, vocabulary, tuple(dict.fromkeys(notes)))
+    return Dataset(task.of(vocabulary), chosen, parts, vocabulary, tuple(dict.fromkeys(notes)), read)
+
+
+def _ready(
+    task: Task, wanted: Sequence[Column], readings: Mapping[str, Any] | None = None, *, has_targets: bool = True
+) -> Callable[[Table], Table]:
+    """From a canonical table to one that the task goes on with."""
+
+    def ready(table: Table) -> Table:
+        table = task.prepare(clean.clean(table, wanted, readings))
+        if has_targets:
+            task.check(table)
+        return table
+
+    return ready
 
 
 def _official(name: str, shares: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -183,15 +229,30 @@ def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequ
     known = {*trained_on, *texts} - unread
     # Marks only say what stands in a text, in whichever way it was marked when the model was trained.
     wanted = [c for c in task.columns if c.is_input and ({c.name, c.instead_of} & known or c.kind == "marks")]
-    return task.prepare(clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted))
+    raw = columns.canonical(table, columns.choose(table, wanted, given))
+    return faults.usable(raw, _ready(task, wanted, has_targets=False), "refuse")
 
 
-def labelled(rows: Any, task: Task, trained_on: Mapping[str, str], data_dir: str | Path | None = None) -> Table:
+def labelled(
+    rows: Any,
+    task: Task,
+    trained_on: Mapping[str, str],
+    data_dir: str | Path | None = None,
+    readings: Mapping[str, Any] | None = None,
+) -> Table:
     """Rows to score, as a table of the canonical columns, labels included.
 
     Of a benchmark they are the test rows if those have labels, else the validation rows.
+
+    Args:
+        rows: In any form that `gather` takes.
+        task: The run's task.
+        trained_on: Canonical column name to the name in the training rows; either is understood.
+        data_dir: The directory of a benchmark's files.
+        readings: How columns are read, as the training rows had it; None of a run that has not recorded it.
     """
     table = _read(rows, "evaluate", data_dir, task.name)
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
     wanted = [column for column in task.columns if column.name in trained_on]
-    return task.prepare(clean.clean(columns.canonical(table, columns.choose(table, wanted, given)), wanted))
+    raw = columns.canonical(table, columns.choose(table, wanted, given))
+    return faults.usable(raw, _ready(task, wanted, readings), "refuse")

@@ -76,6 +76,19 @@ class Recipe(pydantic.BaseModel):
     response: str | None = Field(None, description="Column with the text to be written (generate).")
     messages: str | None = Field(None, description="Column with conversations: lists of {role, content} (generate).")
     allow_leaks: bool = Field(False, description="Go on though rows of train stand in test too.")
+    split_by: str | None = Field(
+        None,
+        description="Column whose equal values keep rows on one side of a split. Default: texts that several rows "
+        "share, as a context, a premise or an anchor.",
+    )
+    bad_rows: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="What is done with rows that cannot be used (no label, no text, not a number): refuse them all, "
+        "or drop them and say how many.",
+    )
+    min_class_rows: int = Field(
+        1, ge=1, description="Fewest training rows of a class; the rows of classes with fewer are dropped."
+    )
 
     # -- the model and what of it trains -------------------------------------------------------------------------
     transfer: str = Field("full", description="What trains: full (all), or features (the head on a frozen backbone).")

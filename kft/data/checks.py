@@ -1,17 +1,18 @@
 """What columns that belong together must agree on: tags with words, spans with a text, answers with a context."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
 from typing import Literal
 
+import numpy as np
 import pyarrow.compute as pc
 
+from kft.data.faults import Faults
 from kft.data.nested import ANSWERS, made_anew, shown
 from kft.data.spool import BLOCK_ROWS
 from kft.data.table import ROW, Table
-from kft.errors import DataError
 
 CHUNK_TAG = re.compile(r"(?:([BIESLUM])(?:-(.+))?|O)", re.DOTALL)
 # BILOU and BMES say the same with other letters.
@@ -27,16 +28,18 @@ def check_tags(table: Table, words: str = "words", tags: str = "tags") -> None:
         tags: The column of lists of tags.
 
     Raises:
-        DataError: For the first row that does not.
+        BadRows: The rows that do not.
     """
     lengths = [pc.list_value_length(table.rows[name]) for name in (words, tags)]
-    first = pc.index(pc.equal(*lengths), False).as_py()
-    if first >= 0:
-        num_words, num_tags = (length[first].as_py() for length in lengths)
-        raise DataError(
-            f"{table.where(first)} has {_count(num_words, 'word')} and {_count(num_tags, 'tag')}; expected one tag "
-            "for each word. Add the missing ones, or remove the row."
+    faults = Faults(len(table))
+    for index in np.flatnonzero(pc.not_equal(*lengths).to_numpy()).tolist():
+        num_words, num_tags = (length[index].as_py() for length in lengths)
+        faults.add(
+            index,
+            f"{table.where(index)} has {_count(num_words, 'word')} and {_count(num_tags, 'tag')}; expected one tag "
+            "for each word. Add the missing ones, or remove the row.",
         )
+    faults.refuse()
 
 
 def check_spans(table: Table, text: str = "text", spans: str = "spans") -> None:
@@ -48,11 +51,9 @@ def check_spans(table: Table, text: str = "text", spans: str = "spans") -> None:
         spans: The column of lists of spans, by start.
 
     Raises:
-        DataError: For the first row with a span that ends past the text or is blank, or with two that overlap.
+        BadRows: Rows with a span that ends past the text or is blank, or with two that overlap.
     """
-    for batch in table.rows.select([text, spans, ROW]).to_batches(max_chunksize=BLOCK_ROWS):
-        for string, found, number in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            _check_row(string, found, f"{table.source}, row {number}")
+    _check_rows(table, (text, spans), _check_row)
 
 
 def check_events(table: Table, text: str = "text", events: str = "events") -> None:
@@ -64,15 +65,30 @@ def check_events(table: Table, text: str = "text", events: str = "events") -> No
         events: The column of lists of events, as `kft.data.nested.events_column` gives them.
 
     Raises:
-        DataError: For the first row with a trigger or argument that is outside its text or blank, or with two triggers,
+        BadRows: Rows with a trigger or argument that is outside its text or blank, or with two triggers,
             or two arguments of an event, that overlap.
     """
-    for batch in table.rows.select([text, events, ROW]).to_batches(max_chunksize=BLOCK_ROWS):
+
+    def check(string: str, found: list[dict], place: str) -> None:
+        _check_row(string, [{**event, "label": event["type"]} for event in found], place)
+        for event in found:
+            _check_row(string, event["arguments"], place)
+
+    _check_rows(table, (text, events), check)
+
+
+def _check_rows(table: Table, columns: tuple[str, str], check: Callable[[str, list[dict], str], None]) -> None:
+    """Refuses the rows that `check` refuses, all at once."""
+    faults = Faults(len(table))
+    index = 0
+    for batch in table.rows.select([*columns, ROW]).to_batches(max_chunksize=BLOCK_ROWS):
         for string, found, number in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            place = f"{table.source}, row {number}"
-            _check_row(string, [{**event, "label": event["type"]} for event in found], place)
-            for event in found:
-                _check_row(string, event["arguments"], place)
+            try:
+                check(string, found, f"{table.source}, row {number}")
+            except ValueError as error:
+                faults.add(index, error)
+            index += 1
+    faults.refuse()
 
 
 def _check_row(text: str, spans: list[dict], place: str) -> None:
@@ -81,14 +97,14 @@ def _check_row(text: str, spans: list[dict], place: str) -> None:
         quoted = text[span["start"] : span["end"]]
         where = f"({span['label']}, {span['start']} to {span['end']})"
         if span["end"] > len(text):
-            raise DataError(
+            raise ValueError(
                 f"{place}: the span {where} ends past the text, which has {_count(len(text), 'character')}; expected "
                 "offsets in characters, neither in bytes nor in tokens."
             )
         if not quoted.strip():
-            raise DataError(f"{place}: the span {where} holds {shown(quoted)}, only white space; remove it.")
+            raise ValueError(f"{place}: the span {where} holds {shown(quoted)}, only white space; remove it.")
         if before is not None and span["start"] < before[1]:
-            raise DataError(
+            raise ValueError(
                 f"{place}: the spans {before[0]} and {shown(quoted)} {where} overlap; expected spans apart from each "
                 "other. Keep one of them."
             )
@@ -107,7 +123,7 @@ def located_answers(table: Table, context: str = "context", answers: str = "answ
         answers: The column of lists of answers, as `kft.data.nested.answers_column` gives them.
 
     Raises:
-        DataError: For the first row with an answer whose text is not in the context, letter by letter.
+        BadRows: Rows with an answer whose text is not in the context, letter by letter.
     """
     moved: list[str] = []
 

@@ -1,10 +1,12 @@
 """Which column of a table is which: names given by the user, or guessed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from kft.data.table import ROW, Table
+import pyarrow as pa
+
+from kft.data.table import GROUP, ROW, Table
 from kft.errors import DataError, did_you_mean
 
 
@@ -14,8 +16,9 @@ class Column:
 
     Attributes:
         name: What kft calls it, whatever the table does.
-        kind: What its cells hold. Inputs are `text`, `words` (a list of them), `marks` (labelled parts of a text),
-            `choices` (a list of texts) and `messages` (the turns of a conversation); targets are `label` (a class),
+        kind: What its cells hold. Inputs are `text`, `addition` (a text, perhaps empty, that is joined to another),
+            `words` (a list of them), `marks` (labelled parts of a text), `choices` (a list of texts) and `messages`
+            (the turns of a conversation); targets are `label` (a class),
             `labels` (any number of them), `number`, `tags` (one for each word), `spans` (labelled parts of a text),
             `events` (a trigger and arguments each), `answers` (parts of a context) and `response` (a text).
         required: Whether the task cannot do without it.
@@ -23,11 +26,15 @@ class Column:
         instead_of: The column that this one is another form of: where it is found the other is not looked for, unless
             the user gave that one.
         within: The column that holds this one too: where it is found this one is not looked for.
+        beside: A column and a name: this one is looked for only where that column is of that name.
+        repeats: What is done where a text of this column stands in several rows: they stay on one side of a split
+            (`together`), or it is said where they do not (`noted`). None: nothing, as such texts are short or few.
     """
 
     name: str
     kind: Literal[
         "text",
+        "addition",
         "words",
         "marks",
         "choices",
@@ -45,11 +52,13 @@ class Column:
     guesses: tuple[str, ...] = ()
     instead_of: str | None = None
     within: str | None = None
+    beside: tuple[str, str] | None = None
+    repeats: Literal["together", "noted"] | None = None
 
     @property
     def is_input(self) -> bool:
         """Whether the network reads it; else it is a target, which rows to predict lack."""
-        return self.kind in ("text", "words", "marks", "choices", "messages")
+        return self.kind in ("text", "addition", "words", "marks", "choices", "messages")
 
 
 def choose(
@@ -80,9 +89,11 @@ def choose(
             _check_given(table, column, name, chosen)
             chosen[column.name] = name
     # Other forms first: where one is found, what it stands for is not looked for.
-    for column in sorted(wanted, key=lambda column: column.instead_of is None):
+    for column in sorted(wanted, key=lambda column: (column.instead_of is None, column.beside is not None)):
         is_replaced = any(other.instead_of == column.name and other.name in chosen for other in wanted)
         is_replaced = is_replaced or column.within in chosen
+        if column.beside is not None and chosen.get(column.beside[0], "").casefold() != column.beside[1]:
+            continue
         if column.name in chosen or is_replaced or column.instead_of in chosen:
             continue
         guess = _guess(table, column, set(chosen.values()))
@@ -93,15 +104,46 @@ def choose(
     return {column.name: chosen[column.name] for column in wanted if column.name in chosen}
 
 
-def canonical(table: Table, chosen: Mapping[str, str]) -> Table:
+def canonical(table: Table, chosen: Mapping[str, str], split_by: str | None = None) -> Table:
     """The chosen columns alone, under their canonical names, with the row numbers.
 
     Args:
         table: The rows as read.
         chosen: The table's column name for each canonical name, as from `choose`.
+        split_by: A further column, that becomes `GROUP` as text: what rows are kept together by.
+
+    Raises:
+        DataError: The table has no column `split_by`, or it holds lists.
     """
     rows = table.rows.select([*chosen.values(), ROW]).rename_columns([*chosen, ROW])
+    if split_by is not None:
+        if split_by not in table.names():
+            raise DataError(
+                f"{table.source}: has no column {split_by!r}, given as split_by."
+                f"{did_you_mean(split_by, table.names())} {_found(table)}"
+            )
+        group = table.rows[split_by]
+        if pa.types.is_nested(group.type):
+            raise DataError(
+                f"{table.source}: column {split_by!r}, given as split_by, holds {group.type}; expected text."
+            )
+        rows = rows.append_column(GROUP, group.cast(pa.large_string()))
     return replace(table, rows=rows)
+
+
+def left_out(table: Table, used: Iterable[str], most: int = 10) -> list[str]:
+    """A note that names the columns of a table that are not used, if there are any.
+
+    Args:
+        table: The rows as read.
+        used: The table's names of the columns that are.
+        most: How many are named.
+    """
+    names = [name for name in table.names() if name not in set(used)]
+    if not names:
+        return []
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return [f"{table.source}: columns that are not used: {', '.join(map(_short, names[:most]))}{more}."]
 
 
 def _check_given(table: Table, column: Column, name: str, chosen: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from kft.data import listed
+from kft.data.faults import Faults
 from kft.data.spool import BLOCK_ROWS, spool
 from kft.data.table import ROW, Table
 from kft.errors import DataError
@@ -129,10 +130,12 @@ def made_anew(
         beside: Further columns that `convert` needs.
 
     Raises:
-        DataError: With the place of the first row that `convert` refuses.
+        BadRows: The rows that `convert` refuses, with the place of the first.
     """
+    faults = Faults(len(table))
 
     def batches() -> Iterator[pa.RecordBatch]:
+        index = 0
         for batch in table.rows.select([name, *beside, ROW]).to_batches(max_chunksize=BLOCK_ROWS):
             try:
                 *columns, numbers = (column.to_pylist() for column in batch.columns)
@@ -143,10 +146,14 @@ def made_anew(
                 try:
                     cells.append(convert(*values))
                 except ValueError as error:
-                    raise DataError(f"{table.source}, row {number}: column {name!r}: {error}") from None
+                    faults.add(index, f"{table.source}, row {number}: column {name!r}: {error}")
+                    cells.append(None)
+                index += 1
             yield pa.record_batch([pa.array(cells, kind)], names=[name])
 
-    return spool(batches(), table.source)[name] if len(table) else pa.chunked_array([], kind)
+    made = spool(batches(), table.source)[name] if len(table) else pa.chunked_array([], kind)
+    faults.refuse()
+    return made
 
 
 def _in_lists(

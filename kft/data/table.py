@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,10 @@ UNNAMED = "__unnamed__"
 """What the name of a column begins with that has none in the source; `kft.data.formats.read` leaves it out."""
 
 
+GROUP = "__group__"
+"""Column of what the user wants rows to be kept together by; only until they are split."""
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Columns of rows with their source.
@@ -28,12 +33,15 @@ class Table:
         notes: Warnings worth telling the user, in the order they arose.
         labels: The classes in the order that the source defines, the positive one of two last; empty where it defines
             none.
+        readings: By column, what was inferred from the values of the training rows and holds for every other part too:
+            see `kft.data.targets`. JSON.
     """
 
     rows: pa.Table
     source: str
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    readings: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,6 +68,10 @@ class Table:
     def with_notes(self, *notes: str) -> "Table":
         """The same rows with more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+    def without(self, column: str) -> "Table":
+        """The same rows without a column, if it is there."""
+        return replace(self, rows=self.rows.drop_columns([column])) if column in self.rows.column_names else self
 
     def texts(self, column: str) -> list:
         """A whole column as Python values; for small tables."""

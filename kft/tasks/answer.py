@@ -17,7 +17,7 @@ from kft.evaluation import extraction, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import extraction as graph
 from kft.text.extraction import IMPOSSIBLE
 
@@ -31,7 +31,6 @@ def prepare(table: Table) -> Table:
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """From which probability on there is no answer; tuned on the validation rows."""
-    refuse_class_knobs(recipe, "answer")
     has_none = any(not gold for table in parts.values() for gold in table.texts("answers"))
     return {"threshold": 0.5 if has_none else ALWAYS}
 
@@ -127,7 +126,7 @@ ANSWER = Task(
     name="answer",
     columns=(
         Column("question", "text", guesses=("question", "query")),
-        Column("context", "text", guesses=("context", "passage", "paragraph", "document")),
+        Column("context", "text", guesses=("context", "passage", "paragraph", "document"), repeats="together"),
         Column("answers", "answers", guesses=("answers", "answer")),
     ),
     prepare=prepare,

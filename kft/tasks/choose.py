@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from kft.data.columns import Column
+from kft.data.faults import Faults
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError
@@ -39,10 +40,12 @@ def prepare(table: Table) -> Table:
     if "choices" in table.names():
         lists = table.texts("choices")
         counts = [len(row) for row in lists]
-        odd = next((i for i, count in enumerate(counts) if count != counts[0] or count > MOST), None)
-        if odd is not None:
-            expected = f"{min(counts[0], MOST)}, as the first row has" if counts[0] <= MOST else f"{MOST} at most"
-            raise DataError(f"{table.where(odd)}: has {counts[odd]} choices; expected {expected}.")
+        faults = Faults(len(table))
+        for index, count in enumerate(counts):
+            if count != counts[0] or count > MOST:
+                expected = f"{min(counts[0], MOST)}, as the first row has" if counts[0] <= MOST else f"{MOST} at most"
+                faults.add(index, f"{table.where(index)}: has {count} choices; expected {expected}.")
+        faults.refuse()
         rows = table.rows.drop_columns(["choices"])
         for name, column in zip(NAMES, zip(*lists, strict=True), strict=False):
             rows = rows.append_column(name, pa.chunked_array([pa.array(column, pa.large_string())]))
@@ -55,19 +58,28 @@ def _given(table: Table) -> list[str]:
 
 
 def _numbered(table: Table) -> Table:
+    """Labels as numbers of choices. The training rows say which they are: choices may be numbers as well."""
     names = _given(table)
     known = [str(number) for number in range(len(names))]
-    rows = zip(table.texts("label"), *(table.texts(name) for name in names), strict=True)
-    found = []
-    for index, (label, *row) in enumerate(rows):
-        if label not in known and label not in row:
-            raise DataError(
-                f"{table.where(index)}: the label is {label!r}; expected the number of a choice, counted from 0: "
-                f"{', '.join(known)}, or the choice itself."
-            )
-        found.append(label if label in known else str(row.index(label)))
+    labels = table.texts("label")
+    reading = {**table.readings.get("label", {})}
+    texts = [table.texts(name) for name in names]
+    if "by_number" not in reading:
+        is_choice = sum(label in row for label, *row in zip(labels, *texts, strict=True))
+        reading["by_number"] = sum(label in known for label in labels) >= is_choice
+    by_number = reading["by_number"]
+    expected = f"the number of a choice, counted from 0: {', '.join(known)}" if by_number else "one of the choices"
+    faults, found = Faults(len(table)), []
+    for index, (label, *row) in enumerate(zip(labels, *texts, strict=True)):
+        if label not in (known if by_number else row):
+            other = "" if by_number else ", or in every row the number of a choice, counted from 0"
+            faults.add(index, f"{table.where(index)}: the label is {label!r}; expected {expected}{other}.")
+            continue
+        found.append(label if by_number else str(row.index(label)))
+    faults.refuse()
     column = pa.chunked_array([pa.array(found, pa.large_string())])
-    return replace(table, rows=table.rows.set_column(table.rows.column_names.index("label"), "label", column))
+    rows = table.rows.set_column(table.rows.column_names.index("label"), "label", column)
+    return replace(table, rows=rows, readings={**table.readings, "label": reading})
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -121,7 +133,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 CHOOSE = Task(
     name="choose",
     columns=(
-        Column("text", "text", guesses=(*classify.TEXT_GUESSES, "question")),
+        Column("text", "text", guesses=(*classify.TEXT_GUESSES, "question"), repeats="together"),
         *(
             Column(name, "text", required=False, guesses=(name, f"choice_{number}", f"option{number}"))
             for number, name in enumerate(NAMES, 1)

@@ -18,7 +18,7 @@ from kft.evaluation import metrics, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
 
 TEXT_GUESSES = (
@@ -39,7 +39,6 @@ LABEL_GUESSES = ("label", "labels", "class", "category", "target", "sentiment", 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """The class names of train in a stable order; refuses what no classifier can learn from."""
-    refuse_class_knobs(recipe, "classify")
     names = clean.label_names(parts["train"])
     clean.check_labels(parts["train"], {name: part for name, part in parts.items() if name != "train"}, names)
     learnt: Vocabulary = {"labels": names}
@@ -132,8 +131,8 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 CLASSIFY = Task(
     name="classify",
     columns=(
-        Column("text", "text", guesses=TEXT_GUESSES),
-        Column("text_pair", "text", required=False, guesses=PAIR_GUESSES),
+        Column("text", "text", guesses=TEXT_GUESSES, repeats="together"),
+        Column("text_pair", "text", required=False, guesses=PAIR_GUESSES, repeats="noted"),
         Column("label", "label", guesses=LABEL_GUESSES),
     ),
     vocabulary=vocabulary,

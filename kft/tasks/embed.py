@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kft.data.columns import Column
+from kft.data.faults import BadRows
 from kft.data.hashes import normalised, row_hashes
 from kft.data.store import Store
 from kft.data.table import Table
@@ -21,7 +22,7 @@ from kft.models import contrast, encoders
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import PAIR_GUESSES, TEXT_GUESSES
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
 
 TEXTS = ("text", "text_pair", "negative")
@@ -30,15 +31,12 @@ NUMBER_GUESSES = ("label", "score", "similarity", "similarity_score")
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """The loss and the pooling, how many texts a row has, and the range of train's numbers."""
-    refuse_class_knobs(recipe, "embed")
     refuse_frozen(recipe, "embed")
     train = parts["train"]
     loss = _loss_of(train, recipe)
     learnt: Vocabulary = {"contrastive": loss, "pooling": recipe.pooling, "num_texts": len(_texts(train))}
     if loss == "cosine":
         return {**learnt, **_range(train)}
-    for table in parts.values():
-        _check_pairs(table)
     pairs = row_hashes(train, ["text_pair"], normalised)
     if (pairs == pairs[0]).all():
         raise DataError(f"{train.source}: all {len(pairs):,} rows have the same text_pair; expected different ones.")
@@ -84,7 +82,7 @@ def _range(train: Table) -> dict[str, float]:
     return {"low": 0.0, "high": 1.0} if low >= 0 and high <= 1 else {"low": low, "high": high}
 
 
-def _check_pairs(table: Table) -> None:
+def check(table: Table) -> None:
     """Refuses a negative that is the text's own pair."""
     if "negative" not in table.names():
         return
@@ -92,9 +90,11 @@ def _check_pairs(table: Table) -> None:
     same = np.flatnonzero(pairs == negatives)
     if len(same):
         text = table.rows["negative"][int(same[0])].as_py()
-        raise DataError(
+        raise BadRows(
             f"{table.where(same[0])}: the negative {text!r} is the text_pair too ({len(same):,} of {len(table):,} rows "
-            "like this); expected a text that does not belong. Remove such rows."
+            "like this); expected a text that does not belong.",
+            same,
+            " Remove such rows.",
         )
 
 
@@ -167,11 +167,12 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 EMBED = Task(
     name="embed",
     columns=(
-        Column("text", "text", guesses=("anchor", *TEXT_GUESSES)),
-        Column("text_pair", "text", guesses=("positive", *PAIR_GUESSES)),
+        Column("text", "text", guesses=("anchor", *TEXT_GUESSES), repeats="together"),
+        Column("text_pair", "text", guesses=("positive", *PAIR_GUESSES), repeats="noted"),
         Column("negative", "text", required=False, guesses=("negative", "hard_negative")),
         Column("label", "number", required=False, guesses=NUMBER_GUESSES),
     ),
+    check=check,
     vocabulary=vocabulary,
     targets=targets,
     features=features,

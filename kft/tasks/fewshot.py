@@ -24,13 +24,12 @@ from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import CLASSIFY
 from kft.tasks.embed import refuse_frozen
-from kft.tasks.task import Vocabulary, refuse_class_knobs
+from kft.tasks.task import Vocabulary
 from kft.text import decode
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """The class names of train, and the pooling."""
-    refuse_class_knobs(recipe, "fewshot")
     refuse_frozen(recipe, "fewshot")
     names = clean.label_names(parts["train"])
     clean.check_labels(parts["train"], {name: part for name, part in parts.items() if name != "train"}, names)

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from kft.data import packing as lines
 from kft.data.columns import Column
+from kft.data.faults import Faults
+from kft.data.messages import BLANK
 from kft.data.nested import made_anew
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
@@ -23,7 +25,7 @@ from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import tag
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import generation as graph
 from kft.text import prompts
 
@@ -34,11 +36,23 @@ PROMPT_GUESSES = (
 RESPONSE_GUESSES = (
     *("response", "completion", "output", "target", "summary", "highlights", "abstract", "translation", "answer"),
 )
+BETWEEN = "\n\n"
 SETTINGS = ("max_new_tokens", "decoding", "num_beams", "top_k", "top_p", "temperature", "stop", "seed")
 
 
 def prepare(table: Table) -> Table:
-    """Conversations become prompts and the responses to them, which are null where nobody has answered yet."""
+    """Inputs join their instructions; conversations become prompts and the responses to them, null where none is."""
+    if "input" in table.names():
+        prompts_, inputs = (table.rows[name] for name in ("prompt", "input"))
+        is_blank = pc.match_substring_regex(inputs, BLANK)
+        both = pc.binary_join_element_wise(prompts_, inputs, BETWEEN)
+        rows = table.rows.drop_columns(["input"])
+        joined = pc.if_else(is_blank, prompts_, both)
+        table = replace(table, rows=rows.set_column(rows.column_names.index("prompt"), "prompt", joined))
+        table = table.with_notes(
+            f"{table.source}: the prompt is the instruction, an empty line and the input, where a row has one "
+            f"({pc.sum(pc.invert(is_blank)).as_py():,} of {len(table):,} rows)."
+        )
     if "messages" not in table.names():
         return table
     if "response" in table.names():
@@ -52,31 +66,23 @@ def prepare(table: Table) -> Table:
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """How responses are written; refuses rows that have none."""
-    refuse_class_knobs(recipe, "generate")
     if recipe.transfer == "features":
         raise RecipeError(
             "transfer=features trains a new head on a frozen backbone, and generate has none. Ask for transfer=full."
         )
-    for table in parts.values():
-        _responses(table)
     settings = {"generation": {name: getattr(recipe, name) for name in SETTINGS}}
     return {**settings, "objective": "packed"} if recipe.packing else settings
 
 
-def _responses(table: Table) -> pa.ChunkedArray:
-    """The responses of rows that all have one.
-
-    Raises:
-        DataError: At the first conversation that does not end with the assistant's turn.
-    """
-    found = table.rows["response"]
-    first = pc.index(pc.is_null(found), True).as_py()
-    if first >= 0:
-        turns = table.rows["messages"][first].as_py()
+def check(table: Table) -> None:
+    """Refuses conversations that do not end with the assistant's turn."""
+    faults = Faults(len(table))
+    for index in np.flatnonzero(pc.is_null(table.rows["response"]).to_numpy()).tolist():
+        turns = table.rows["messages"][index].as_py()
         has_any = any(turn["role"] == "assistant" for turn in turns)
         what = f"ends with the {turns[-1]['role']}'s turn" if has_any else "has no turn of the assistant"
-        raise DataError(f"{table.where(first)}: the conversation {what}; expected the assistant's as its last.")
-    return found
+        faults.add(index, f"{table.where(index)}: the conversation {what}; expected the assistant's as its last.")
+    faults.refuse()
 
 
 def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
@@ -152,7 +158,7 @@ def by_losses(found: Mapping[str, float]) -> dict[str, float]:
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """ROUGE, BLEU, chrF and exact match of the generated texts."""
-    return generation.scored(_texts(found), _responses(table).to_pylist())
+    return generation.scored(_texts(found), table.texts("response"))
 
 
 def _texts(found: Mapping[str, np.ndarray]) -> list[str]:
@@ -166,7 +172,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 
 def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
     """The texts that share least with the truth."""
-    texts, truths = _texts(found), _responses(table).to_pylist()
+    texts, truths = _texts(found), table.texts("response")
     shared = [generation.rouge(text, truth)["rougeL"] for text, truth in zip(texts, truths, strict=True)]
     return shown.generated(truths, texts, shared, table)
 
@@ -176,9 +182,11 @@ ROW_BY_ROW = Task(
     columns=(
         Column("prompt", "text", guesses=PROMPT_GUESSES),
         Column("messages", "messages", required=False, guesses=("messages", "conversation"), instead_of="prompt"),
+        Column("input", "addition", required=False, guesses=("input", "context"), beside=("prompt", "instruction")),
         Column("response", "response", guesses=RESPONSE_GUESSES, within="messages"),
     ),
     prepare=prepare,
+    check=check,
     vocabulary=vocabulary,
     targets=targets,
     features=graph.encode,

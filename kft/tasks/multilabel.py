@@ -21,7 +21,7 @@ from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import classify
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
 
 THRESHOLD = 0.5
@@ -30,7 +30,6 @@ FEWEST = 5  # validation rows with and without a label, below which its threshol
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """The labels of train in the order of code points, each with its threshold."""
-    refuse_class_knobs(recipe, "multilabel")
     labels = sorted({label for row in parts["train"].texts("label") for label in row})
     if not labels:
         raise DataError(f"{parts['train'].source}: no row has a label; expected at least one label in some rows.")

@@ -19,30 +19,30 @@ import numpy as np
 from keras import ops
 
 from kft.data.columns import Column
+from kft.data.faults import Faults
 from kft.data.table import Table
 from kft.data.targets import INTEGER
-from kft.errors import DataError
 from kft.evaluation import metrics
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import classify
 from kft.tasks.regress import NUMBER_GUESSES
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
-    """The ranks of train, from low to high; refuses labels that are no whole numbers."""
-    refuse_class_knobs(recipe, "ordinal")
-    for table in parts.values():
-        for index, label in enumerate(table.texts("label")):
-            if not re.match(INTEGER, label):
-                raise DataError(
-                    f"{table.where(index)}: the label is {label!r}; task ordinal expects whole numbers, such as 1 to "
-                    "5, whose order is that of the classes. Number them, or use task=classify."
-                )
-    return classify.vocabulary(parts, recipe)
+def check(table: Table) -> None:
+    """Refuses labels that are no whole numbers."""
+    faults = Faults(len(table))
+    for index, label in enumerate(table.texts("label")):
+        if not re.match(INTEGER, label):
+            faults.add(
+                index,
+                f"{table.where(index)}: the label is {label!r}; task ordinal expects whole numbers, such as 1 to 5, "
+                "whose order is that of the classes. Number them, or use task=classify.",
+            )
+    faults.refuse()
 
 
 def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
@@ -90,7 +90,8 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 ORDINAL = Task(
     name="ordinal",
     columns=(*classify.CLASSIFY.columns[:2], Column("label", "label", guesses=NUMBER_GUESSES)),
-    vocabulary=vocabulary,
+    check=check,
+    vocabulary=classify.vocabulary,
     targets=classify.targets,
     features=tokens.encode,
     head=head,

@@ -26,13 +26,12 @@ from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import TEXT_GUESSES
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import causal, layout, masked, responses
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """What is learnt, as asked for or as the backbone can; refuses what it cannot."""
-    refuse_class_knobs(recipe, "pretrain")
     objective = _objective(recipe, presets.find(recipe.preset))
     if objective == "clm" and recipe.transfer != "full":
         raise RecipeError(

@@ -22,7 +22,7 @@ from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import PAIR_GUESSES, TEXT_GUESSES
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
 
 NUMBER_GUESSES = ("label", "score", "value", "rating", "target", "stars", "similarity", "urgency", "price")
@@ -30,7 +30,6 @@ NUMBER_GUESSES = ("label", "score", "value", "rating", "target", "stars", "simil
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """Mean and standard deviation of train's numbers."""
-    refuse_class_knobs(recipe, "regress")
     numbers = parts["train"].rows["label"].to_numpy().astype(np.float64)
     deviation = float(numbers.std())
     if deviation == 0:
@@ -90,8 +89,8 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 REGRESS = Task(
     name="regress",
     columns=(
-        Column("text", "text", guesses=TEXT_GUESSES),
-        Column("text_pair", "text", required=False, guesses=PAIR_GUESSES),
+        Column("text", "text", guesses=TEXT_GUESSES, repeats="together"),
+        Column("text_pair", "text", required=False, guesses=PAIR_GUESSES, repeats="noted"),
         Column("label", "number", guesses=NUMBER_GUESSES),
     ),
     vocabulary=vocabulary,

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from kft.data import checks
 from kft.data.columns import Column
+from kft.data.faults import Faults
 from kft.data.table import Table
-from kft.errors import DataError
 from kft.tasks import classify
 from kft.text import marks
 from kft.text.marks import SIGNS
@@ -27,29 +27,38 @@ def prepare(table: Table) -> Table:
     """Marks the parts that `spans` names e1 and e2 in the text, as in `<e1>Tea</e1> comes from <e2>China</e2>`.
 
     Raises:
-        DataError: A text without both marks, or spans that are not one e1 and one e2.
+        BadRows: Texts without both marks, or spans that are not one e1 and one e2.
     """
     if "spans" in table.names():
         checks.check_spans(table)
         rows = zip(table.texts("text"), table.texts("spans"), strict=True)
-        texts = [_marked(text, spans, table, index) for index, (text, spans) in enumerate(rows)]
+        faults, texts = Faults(len(table)), []
+        for index, (text, spans) in enumerate(rows):
+            try:
+                texts.append(_marked(text, spans))
+            except ValueError as error:
+                faults.add(index, f"{table.where(index)}: {error}")
+        faults.refuse()
         column = pa.chunked_array([pa.array(texts, pa.large_string())])
         rest = table.rows.drop_columns(["spans"])
         table = replace(table, rows=rest.set_column(rest.column_names.index("text"), "text", column))
+    faults = Faults(len(table))
     for index, text in enumerate(table.texts("text")):
-        for mark in SIGNS:
-            if text.count(f"<{mark}>") != 1 or text.count(f"</{mark}>") != 1:
-                raise DataError(
-                    f"{table.where(index)}: the text has no single <{mark}>…</{mark}>; expected both parts to be "
-                    "marked, as in '<e1>Tea</e1> comes from <e2>China</e2>', or a column of spans labelled e1 and e2."
-                )
+        lacking = [mark for mark in SIGNS if text.count(f"<{mark}>") != 1 or text.count(f"</{mark}>") != 1]
+        if lacking:
+            faults.add(
+                index,
+                f"{table.where(index)}: the text has no single <{lacking[0]}>…</{lacking[0]}>; expected both "
+                "parts to be marked, as in '<e1>Tea</e1> comes from <e2>China</e2>', or a column of spans labelled e1 and e2.",
+            )
+    faults.refuse()
     return table
 
 
-def _marked(text: str, spans: list[dict[str, Any]], table: Table, index: int) -> str:
+def _marked(text: str, spans: list[dict[str, Any]]) -> str:
     if sorted(span["label"] for span in spans) != list(SIGNS):
         found = ", ".join(span["label"] for span in spans) or "none"
-        raise DataError(f"{table.where(index)}: found spans {found}; expected one labelled e1 and one labelled e2.")
+        raise ValueError(f"found spans {found}; expected one labelled e1 and one labelled e2.")
     for span in sorted(spans, key=lambda span: -span["start"]):
         start, end, mark = span["start"], span["end"], span["label"]
         text = f"{text[:start]}<{mark}>{text[start:end]}</{mark}>{text[end:]}"

@@ -24,7 +24,7 @@ from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import TEXT_GUESSES
-from kft.tasks.task import Task, Vocabulary, refuse_class_knobs
+from kft.tasks.task import Task, Vocabulary
 from kft.text import tagging as graph
 from kft.text import words
 from kft.text.tagging import OUTSIDE
@@ -44,7 +44,6 @@ def prepare(table: Table) -> Table:
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     """The classes of words, how the tags of entities are written, and the class of a word that is no token."""
-    refuse_class_knobs(recipe, "tag")
     train = parts["train"]
     if "spans" in train.names():
         tags = {f"B-{span['label']}" for row in train.texts("spans") for span in row}

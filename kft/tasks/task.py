@@ -102,6 +102,7 @@ class Task:
         best_by: The metrics that pick the best weights by default: the first that these rows have.
         served_as: The TF Serving method beside predict that its answers fit, if one does.
         prepare: A clean table to the same with the columns that the task goes on with, where users may give others.
+        check: Refuses rows of a prepared table that nothing can be learnt from, where rows to predict may be so.
         weights: (targets, vocabulary, token store) to the weight of each row of the store, `(rows,)` float32; None for
             equal weights.
         counts: (targets, vocabulary, token store) to how many tokens the loss of each row is the mean of, `(rows,)`;
@@ -143,6 +144,7 @@ class Task:
     best_by: Sequence[str]
     served_as: Literal["classify", "regress"] | None = None
     prepare: Callable[[Table], Table] = lambda table: table
+    check: Callable[[Table], None] = lambda table: None
     lessons: Callable[[Table], Table] = lambda table: table
     weights: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
     counts: Callable[[Any, Vocabulary, Store], np.ndarray] | None = None
@@ -185,9 +187,11 @@ class Task:
         return [*(column.name for column in self.columns if column.kind in ("text", "response")), *self.derived]
 
 
+CLASSES = ("classify", "fewshot", "joint", "ordinal", "relate")
 KNOBS = {
-    "label_smoothing": ("classify",),
-    "class_weights": ("classify",),
+    "label_smoothing": ("classify", "relate"),
+    "class_weights": ("classify", "relate"),
+    "min_class_rows": CLASSES,
     "pooling": ("embed", "fewshot"),
     "contrastive": ("embed",),
     "packing": ("generate",),
@@ -195,7 +199,12 @@ KNOBS = {
 """The knobs that only some tasks have, and which."""
 
 
-def refuse_class_knobs(recipe: Recipe, task_name: str) -> None:
+def knobs_of(task_name: str) -> list[str]:
+    """Those of `KNOBS` that a task has."""
+    return [knob for knob, owners in KNOBS.items() if task_name in owners]
+
+
+def refuse_other_knobs(recipe: Recipe, task_name: str) -> None:
     """Refuses the knobs that only other tasks have.
 
     Raises:
