@@ -31,6 +31,7 @@ Exit codes:
   4  preset not usable         9  serving
   128 + n  stopped by signal n, after a checkpoint
 """
+MOST_CLASSES = 100
 RECIPE_FILES = (".yaml", ".yml")
 TRACEBACK = "KFT_TRACEBACK"
 """The environment variable that shows the traceback of an internal error."""
@@ -164,7 +165,7 @@ def fit(train: str | None, recipe: str | None, resume: str | None, quiet: bool, 
     else:
         rows, asked = _with_recipe(train, recipe, knobs)
         run = kft.fit(rows, quiet=quiet, **asked)
-    _print_json({"run": str(run.path), **run.metrics})
+    _print_json(_bounded({"run": str(run.path), **run.metrics}))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -219,7 +220,7 @@ def evaluate(run: str, data: str, data_dir: str | None) -> None:
 
     opened = kft.load(run)
     early.refuse_source(data, "evaluate", opened.recipe)
-    _print_json(opened.evaluate(data, data_dir=data_dir))
+    _print_json(_bounded(opened.evaluate(data, data_dir=data_dir)))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -329,7 +330,10 @@ def plan(train: str | None, recipe: str | None, knobs: dict[str, Any]) -> None:
     import kft
 
     rows, asked = _with_recipe(train, recipe, knobs)
-    for name, value in kft.plan(rows, **asked).lines():
+    foreseen = kft.plan(rows, **asked)
+    for note in foreseen.notes:
+        click.echo(f"note: {note}", err=True)
+    for name, value in foreseen.lines():
         click.echo(f"{name:15} {value}")
 
 
@@ -340,6 +344,19 @@ def demo(out: str) -> None:
     from kft.demo import story
 
     story.tell(Path(out))
+
+
+def _bounded(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics for the screen: of more than 100 classes the 20 weakest, and a line on standard error that says so."""
+    bounded = dict(metrics)
+    for name, value in metrics.items():
+        if name == "per_class" and len(value) > MOST_CLASSES:
+            weakest = sorted(value, key=lambda label: (value[label]["support"] == 0, value[label]["f1"]))[:20]
+            bounded[name] = {label: value[label] for label in weakest}
+            click.echo(f"note: per_class: the 20 weakest of {len(value):,} classes; Python has all of them.", err=True)
+        elif isinstance(value, dict):
+            bounded[name] = _bounded(value)
+    return bounded
 
 
 def _print_json(value: Any) -> None:

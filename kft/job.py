@@ -33,6 +33,9 @@ from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
 from kft.training.loop import Trainer
 from kft.transfer import plan as transfer_plan
 
+ROWS = ("columns", "readings", "labels", "data")
+"""Fields of a job's identity that come of the rows, and of how they are read and split."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -139,6 +142,7 @@ class Job:
             "backend": keras.config.backend(),
             "task": self.data.task.name,
             "columns": dict(self.data.columns),
+            "readings": self.data.readings,
             "texts": self.data.text_columns,
             "seed": self.recipe.seed,
             "preset": self.recipe.preset,
@@ -146,7 +150,7 @@ class Job:
             "data": self.data.fingerprints(),
             "preprocessor": tokenise.fingerprint(self.model.preprocessor),
             "devices": str(self.trainer.devices),
-            "forecast": {k: v for k, v in asdict(self.forecast).items() if k not in ("seconds", "memory_mb")},
+            "forecast": {k: v for k, v in asdict(self.forecast).items() if k not in ("seconds", "memory_mb", "notes")},
         }
 
 
@@ -250,7 +254,10 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             key = next(k for k in [*value, *was] if value.get(k) != was.get(k))
             name, was, value = f"{name}.{key}", was.get(key), value.get(key)
         if value != was:
-            raise RunError(f"{path}: {name} was {was!r}, now {value!r}. Resume with the same, or fit anew.")
+            cure = "Resume with the same, or fit anew"
+            if name.partition(".")[0] in ROWS:
+                cure = "Resume with the rows and the kft that it was begun with, or fit anew into another --out"
+            raise RunError(f"{path}: {name} was {was!r}, now {value!r}. {cure}.")
 
 
 def _on_comparisons(loss: Any, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:

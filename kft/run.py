@@ -153,8 +153,17 @@ class Run:
         """
         from kft import dataset
 
-        table = dataset.labelled(data, self.task, self.manifest["columns"], data_dir)
+        readings = self.manifest.get("readings") or self._inferred_readings()
+        table = dataset.labelled(data, self.task, self.manifest["columns"], data_dir, readings)
         return self.scored(table, batch_size=batch_size)[0]
+
+    def _inferred_readings(self) -> dict[str, Any] | None:
+        """How labels are read, by their names alone: of a run whose manifest does not say it."""
+        from kft.data import targets
+
+        if not any(column.kind == "label" for column in self.task.columns):
+            return None
+        return {"label": targets.reading_of_names(self.vocabulary["labels"])}
 
     def export(self, path: str | Path | None = None) -> Path:
         """Writes the next version of a string-in SavedModel for TensorFlow Serving.

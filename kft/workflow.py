@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def check(train: Any, **knobs: Any) -> Dataset:
 def plan(train: Any, **knobs: Any) -> Forecast:
     """Carries out `kft.plan`."""
     recipe, rows = early.split_rows(train, knobs)
-    return job.prepare(recipe, rows).forecast
+    ready = job.prepare(recipe, rows)
+    return replace(ready.forecast, notes=ready.data.notes)
 
 
 # -- the steps, in order -------------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
         saving.save_task(ready.model, run_dir / run.PRESET)
 
         data = ready.data
-        done = _calibrated(ready, run_dir)
+        done, tuned = _calibrated(ready, run_dir)
         disk.write_json(run_dir / run.LABELS, done.vocabulary)
         held_back = [name for name in ("validation", "test") if name in data.parts]
         results = {name: done.scored(data.parts[name], ready.stores[name]) for name in held_back}
@@ -123,6 +125,12 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             "peak_memory_mb": run.peak_memory_mb(),
         }
         all_notes = [*data.notes, *outcome.notes]
+        if tuned:
+            scores["validation"]["tuned_on_these_rows"] = tuned
+            all_notes.append(
+                f"validation: {' and '.join(tuned)} were tuned on these rows after training, so their metrics are "
+                "better than those of new rows; those of test rows are not."
+            )
         disk.write_json(run_dir / run.METRICS, {**scores, **cost}, TrainingError)
         _report(done, ready, scores, found, all_notes, cost)
         run.finish(run_dir, {**ready.identity, "notes": all_notes})
@@ -157,15 +165,15 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
         return None
 
 
-def _calibrated(ready: Job, run_dir: Path) -> Run:
-    """The saved model, with what its task tunes on the validation rows."""
+def _calibrated(ready: Job, run_dir: Path) -> tuple[Run, list[str]]:
+    """The saved model, with what its task tunes on the validation rows, and the names of what has changed by that."""
     task, vocabulary = ready.data.task, ready.data.vocabulary
     done = Run(run_dir, task, vocabulary, ready.identity)
     if task.calibrate is None or "validation" not in ready.data.parts:
-        return done
+        return done, []
     table = ready.data.parts["validation"]
     tuned = task.calibrate(done.answers(table, ready.stores["validation"]), table, vocabulary)
-    return Run(run_dir, task, tuned, ready.identity)
+    return Run(run_dir, task, tuned, ready.identity), [name for name in tuned if tuned[name] != vocabulary[name]]
 
 
 # -- smaller parts -------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def refusal(tmp_path, tiny_preset):
         (GOOD, {"label": "lable"}, "has no column 'lable', given as label. Did you mean 'label'?"),
         (GOOD.replace("\nlamp,a", "\nlamp,"), {}, "rows.csv, row 4: the label is missing (1 of 10 rows have none)"),
         (csv_text("a" * 10), {}, "all 10 rows have the label 'a'; expected at least two"),
-        (csv_text("aaabaaaaaa"), {}, "rows.csv, row 5: the only row of class 'b'"),
+        (csv_text("abcdefghij"), {"label": "label"}, "10 of 10 rows have a label in column 'label' that no other row"),
         (csv_text(["1.5", "nan", "2"]), {"task": "regress"}, "rows.csv, row 3: the label is 'nan'; expected a finite"),
         (csv_text(["2"] * 10), {"task": "regress"}, "all 10 targets are 2; expected different numbers"),
         (GOOD.replace("\nlamp,a", "\nlamp,a,b"), {}, "rows.csv, row 4: found 3 fields, expected 2"),

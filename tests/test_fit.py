@@ -242,3 +242,25 @@ def test_importing_kft_leaves_the_backend_alone():
     environment = {**{k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}, "PYTHONPATH": root}
     found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["None", "False"]
+
+
+# -- labels as train has them ----------------------------------------------------------------------------------------
+
+
+def test_a_run_reads_labels_as_its_training_rows_had_them(topic_run, message_rows):
+    assert topic_run.manifest["readings"] == {"label": {"numbers": False}}
+    rows = [{"text": row["text"], "label": row["topic"]} for row in message_rows]
+    before = {name: value for name, value in topic_run.manifest.items() if name != "readings"}
+    older = kft.run.Run(topic_run.path, topic_run.task, topic_run.vocabulary, before)
+    assert older.evaluate(rows) == topic_run.evaluate(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classify", "fewshot"])
+def test_classes_with_a_single_row_are_fitted(message_rows, quick, tmp_path, task):
+    rare = [{"text": f"was {letter}", "topic": f"rare {letter}"} for letter in "abcdefghijklmnopqrstuvw"]
+    rows = [{"text": row["text"], "topic": row["topic"]} for row in message_rows] + rare
+    run = kft.fit(rows, task=task, label="topic", test=0.1, epochs=1, out=str(tmp_path / "run"), **quick)
+    assert len(run.vocabulary["labels"]) == 26
+    assert any("23 classes with a single training row" in note for note in run.manifest["notes"])
+    assert set(run.predict("the lamp is late")[0]["scores"]) == {*run.vocabulary["labels"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,10 @@ import keras_tuner
 
 import kft
 from kft import disk, run, workflow
-from kft.data.table import ROW
 from kft.dataset import Dataset
 from kft.errors import RecipeError, TrainingError, did_you_mean
 from kft.models import presets
-from kft.recipe import Recipe
+from kft.recipe import COLUMN_KNOBS, Recipe
 from kft.run import Run
 from tuning import directory, ledger
 from tuning import space as spaces
@@ -147,19 +146,15 @@ def _objective(asked: str, recipe: Recipe, data: Dataset) -> str:
 
 def _decided(recipe: Recipe, data: Dataset, objective: str) -> Recipe:
     """The recipe with all that was guessed written down, so that it gives the same fit elsewhere."""
-    return Recipe.of(recipe, task=data.task.name, **data.columns, save_best_by=objective, out=None)
+    columns = {name: column for name, column in data.columns.items() if name in COLUMN_KNOBS}
+    return Recipe.of(recipe, task=data.task.name, **columns, save_best_by=objective, out=None)
 
 
 def _rows(recipe: Recipe, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
     """The rows of all trials: those given, without a share of train or rows of a benchmark that are for the test."""
     if isinstance(recipe.test, str) or "test" not in data.parts:
         return dict(given)
-    names = list(data.columns)
-    return {
-        part: replace(table, rows=table.rows.select([*names, ROW]).rename_columns([*data.columns.values(), ROW]))
-        for part, table in data.parts.items()
-        if part in ("train", "validation")
-    }
+    return {part: data.as_read(part) for part in ("train", "validation")}
 
 
 # -- the search ----------------------------------------------------------------------------------------------

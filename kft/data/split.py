@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
@@ -165,11 +164,10 @@ def _classes(train: Table, label_column: str | None) -> np.ndarray:
 
 def _group_hashes(table: Table) -> np.ndarray:
     """A number for each row's value of `GROUP`; one of its own for a row without a value."""
-    filled = table.rows.select([GROUP, ROW])
-    has_none = pc.is_null(filled[GROUP])
-    own = pc.binary_join_element_wise("\0", filled[ROW].cast(pa.large_string()), "")
-    named = filled.set_column(0, GROUP, pc.if_else(has_none, own, pc.fill_null(filled[GROUP], "")))
-    return row_hashes(replace(table, rows=named), [GROUP])
+    has_none = pc.is_null(table.rows[GROUP]).to_numpy()
+    values = pc.fill_null(table.rows[GROUP], "")
+    filled = replace(table, rows=table.rows.select([GROUP, ROW]).set_column(0, GROUP, values))
+    return np.where(has_none, row_hashes(filled, [GROUP, ROW]), row_hashes(filled, [GROUP]))
 
 
 def _joined(hashes: np.ndarray, shared: Sequence[np.ndarray]) -> np.ndarray:

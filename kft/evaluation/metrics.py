@@ -52,6 +52,9 @@ DIRECTIONS = {
     "pair_accuracy": "max",
 }
 
+MOST_LABELS = 100
+"""Labels past which there is no confusion matrix: it grows with their square."""
+
 # A softmax in bfloat16 is off by up to 0.4%; logits are off by far more.
 _SUM_TOLERANCE = 0.01
 
@@ -73,7 +76,8 @@ def classification(scores: ArrayLike, targets: ArrayLike, labels: Sequence[str])
     Returns:
         accuracy, macro_f1, micro_f1, weighted_f1, mcc, log_loss, num_rows; `f1` of `labels[1]` when there
         are two labels (as GLUE reports MRPC); `per_class` as `{label: {precision, recall, f1, support}}`;
-        `confusion` as rows of counts, one row per true label, one column per answered label.
+        `confusion` as rows of counts, one row per true label, one column per answered label; past 100 labels in its
+        place `confused`, the most frequent mistakes as `[truth, answer, rows]`.
 
     Raises:
         DataError: If the shapes disagree, a row does not sum to 1, or a target is not a label id.
@@ -103,7 +107,7 @@ def classification(scores: ArrayLike, targets: ArrayLike, labels: Sequence[str])
         found["f1"] = float(f1[1])
     varies = len(np.union1d(targets, answers)) > 1
     found["mcc"] = float(sk.matthews_corrcoef(targets, answers)) if varies else 0.0
-    found["log_loss"] = float(sk.log_loss(targets, scores, labels=ids))
+    found["log_loss"] = _log_loss(scores, targets)
     found["num_rows"] = len(targets)
     found["per_class"] = {
         name: {
@@ -114,8 +118,26 @@ def classification(scores: ArrayLike, targets: ArrayLike, labels: Sequence[str])
         }
         for i, name in enumerate(names)
     }
-    found["confusion"] = sk.confusion_matrix(targets, answers, labels=ids).tolist()
+    if len(names) <= MOST_LABELS:
+        found["confusion"] = sk.confusion_matrix(targets, answers, labels=ids).tolist()
+    else:
+        found["confused"] = _confused(targets, answers, names)
     return found
+
+
+def _log_loss(scores: np.ndarray, targets: np.ndarray) -> float:
+    """The mean of the negative logarithms of what the true labels were given, clipped as scikit-learn does."""
+    smallest = np.finfo(np.float64).eps
+    given = np.clip(scores[np.arange(len(targets)), targets], smallest, 1 - smallest)
+    return float(-np.log(given).mean())
+
+
+def _confused(targets: np.ndarray, answers: np.ndarray, names: Sequence[str]) -> list[list[Any]]:
+    """`[truth, answer, rows]` of the most frequent mistakes, without a matrix of all pairs."""
+    is_wrong = targets != answers
+    pairs, counts = np.unique(targets[is_wrong] * len(names) + answers[is_wrong], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:MOST_LABELS]
+    return [[names[pairs[i] // len(names)], names[pairs[i] % len(names)], int(counts[i])] for i in order]
 
 
 def ordinal(scores: ArrayLike, targets: ArrayLike, labels: Sequence[str]) -> dict[str, Any]:
@@ -155,7 +177,8 @@ def multilabel(
         labels: The names of the labels.
 
     Returns:
-        accuracy (rows whose whole set is right), micro_f1, macro_f1, weighted_f1, samples_f1 (mean over rows; 1 where
+        accuracy (rows whose whole set is right), micro_f1, macro_f1 (over all labels, 0 for one that neither occurs nor
+        is answered, as scikit-learn has it), weighted_f1, samples_f1 (mean over rows; 1 where
         there is no label and none was answered), hamming_loss, lrap (label ranking average precision), map (mean over
         the labels that occur of the average precision), num_rows, and `per_class` as for `classification`.
 
@@ -177,7 +200,7 @@ def multilabel(
     return {
         "accuracy": float((truth == answers).all(axis=1).mean()),
         "micro_f1": float(sk.f1_score(truth, answers, average="micro", zero_division=0.0)),
-        "macro_f1": float(np.mean(f1[occurs | answers.any(axis=0)])) if (occurs | answers.any(axis=0)).any() else 0.0,
+        "macro_f1": float(np.mean(f1)),
         "weighted_f1": float(sk.f1_score(truth, answers, average="weighted", zero_division=0.0)),
         "samples_f1": float(sk.f1_score(truth, answers, average="samples", zero_division=1.0)),
         "hamming_loss": float((truth != answers).mean()),

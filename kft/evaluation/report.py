@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from kft import disk
 from kft.evaluation.drawing import Figure
-from kft.evaluation.metrics import scalars
+from kft.evaluation.metrics import MOST_LABELS, scalars
 from kft.evaluation.verdict import SPLITS, number, verdict
 
 MEANINGS = {
@@ -86,6 +86,7 @@ def write(
         figures=figures,
         labels=_labels(found),
         num_labels_shown=_NUM_LABELS_SHOWN,
+        most_labels=MOST_LABELS,
         examples=[_example(example, is_label="accuracy" in found) for example in examples],
         splits=list(metrics),
         metrics=_metric_rows(metrics),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kft.evaluation import figures, report
+from kft.evaluation import figures, metrics, report
 
 if TYPE_CHECKING:
     from kft.data.table import Table
@@ -18,10 +18,12 @@ WORST = 20
 def classified(
     scores: np.ndarray, table: Table, targets: np.ndarray, labels: Sequence[str]
 ) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Confusion matrix and calibration, and the wrong answers given with most confidence."""
-    matrix = np.zeros((len(labels), len(labels)), int)
-    np.add.at(matrix, (targets, scores.argmax(axis=1)), 1)
-    drawn = [figures.confusion(matrix.tolist(), labels), figures.calibration(scores, targets)]
+    """Confusion matrix, up to 100 labels, and calibration, and the wrong answers given with most confidence."""
+    drawn = [figures.calibration(scores, targets)]
+    if len(labels) <= metrics.MOST_LABELS:
+        matrix = np.zeros((len(labels), len(labels)), int)
+        np.add.at(matrix, (targets, scores.argmax(axis=1)), 1)
+        drawn.insert(0, figures.confusion(matrix.tolist(), labels))
     rows = report.worst_classified(scores, targets, WORST)
     worst = [
         {

@@ -77,36 +77,53 @@ def scored(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]], *,
     References:
         Tjong Kim Sang and De Meulder, 2003, https://aclanthology.org/W03-0419; seqeval (Nakayama, 2018).
     """
+    if is_plain:
+        return _of_classes(truth, answered)
+    from seqeval.metrics import classification_report
+
+    truth, answered = ([_seqeval(row) for row in rows] for rows in (truth, answered))
+    found: dict[str, Any] = {name: dict.fromkeys(MEASURES.values(), 0.0) for name in AVERAGES}
+    # Of rows without any entity seqeval makes NaN.
+    if any(entities(row) for rows in (truth, answered) for row in rows):
+        found = classification_report(truth, answered, output_dict=True, zero_division=0)
+    return {
+        **{f"entity_{name}": float(found["micro avg"][key]) for name, key in MEASURES.items()},
+        "macro_entity_f1": float(found["macro avg"]["f1-score"]),
+        "token_accuracy": _accuracy(truth, answered),
+        "num_rows": len(truth),
+        "per_class": {
+            name: {
+                **{measure: float(values[key]) for measure, key in MEASURES.items()},
+                "support": int(values["support"]),
+            }
+            for name, values in found.items()
+            if name not in AVERAGES
+        },
+    }
+
+
+def _of_classes(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """The metrics of plain tags: each word is a row of its class."""
     from sklearn import metrics as sk
 
-    if not is_plain:
-        truth, answered = ([_seqeval(row) for row in rows] for rows in (truth, answered))
-    flat_truth = [tag for row in truth for tag in row]
-    flat_answers = [tag for row in answered for tag in row]
-    accuracy = float(sk.accuracy_score(flat_truth, flat_answers)) if flat_truth else 0.0
-    if is_plain:
-        found = sk.classification_report(flat_truth, flat_answers, output_dict=True, zero_division=0.0)
-        average = found["macro avg"]["f1-score"]
-        summary = {"token_accuracy": accuracy, "macro_f1": float(average)}
-    else:
-        from seqeval.metrics import classification_report
-
-        found = classification_report(truth, answered, output_dict=True, zero_division=0)
-        micro, macro = found["micro avg"], found["macro avg"]
-        summary = {
-            **{f"entity_{name}": float(micro[key]) for name, key in MEASURES.items()},
-            "macro_entity_f1": float(macro["f1-score"]),
-            "token_accuracy": accuracy,
-        }
-    names = [name for name, values in found.items() if isinstance(values, dict) and not name.endswith(" avg")]
-    per_class = {
-        name: {
-            **{measure: float(found[name][key]) for measure, key in MEASURES.items()},
-            "support": int(found[name]["support"]),
-        }
-        for name in names
+    flat = [[tag for row in rows for tag in row] for rows in (truth, answered)]
+    names = sorted({*flat[0], *flat[1]})
+    scores = sk.precision_recall_fscore_support(*flat, labels=names, zero_division=0.0) if names else [[]] * 4
+    return {
+        "token_accuracy": _accuracy(truth, answered),
+        "macro_f1": float(sum(scores[2]) / max(len(names), 1)),
+        "num_rows": len(truth),
+        "per_class": {
+            name: {**dict(zip(MEASURES, map(float, values), strict=True)), "support": int(support)}
+            for name, *values, support in zip(names, *scores, strict=True)
+        },
     }
-    return {**summary, "num_rows": len(truth), "per_class": per_class}
+
+
+def _accuracy(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]]) -> float:
+    """The share of words whose tag is right; 0 of no words."""
+    is_right = [a == b for rows in zip(truth, answered, strict=True) for a, b in zip(*rows, strict=True)]
+    return sum(is_right) / max(len(is_right), 1)
 
 
 def metric_names(labels: Sequence[str], *, is_plain: bool) -> list[str]:
@@ -116,3 +133,4 @@ def metric_names(labels: Sequence[str], *, is_plain: bool) -> list[str]:
 
 
 MEASURES = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
+AVERAGES = ("micro avg", "macro avg", "weighted avg")

@@ -74,10 +74,13 @@ def _right_of(split: str, found: Mapping[str, Any]) -> str:
 
 
 def _class_sentences(found: Mapping[str, Any]) -> list[str]:
-    if "confusion" not in found:
+    if "confusion" not in found and "confused" not in found:
         return []
     labels = list(found["per_class"])
-    mistakes = most_confused(found["confusion"], labels, count=1)
+    if "confused" in found:
+        mistakes = [tuple(pair) for pair in found["confused"]]
+    else:
+        mistakes = most_confused(found["confusion"], labels, count=1)
     if not mistakes:
         return ["It made no mistakes on these rows."]
     occurring = [label for label in labels if found["per_class"][label]["support"]]

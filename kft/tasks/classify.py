@@ -119,7 +119,7 @@ def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 def metric_names(vocabulary: Vocabulary) -> list[str]:
     """Those of the right answers."""
-    labels = vocabulary["labels"]
+    labels = vocabulary["labels"][:3]  # two have a metric that more have not
     return list(metrics.scalars(metrics.classification(np.eye(len(labels)), range(len(labels)), labels)))
 
 

@@ -45,7 +45,7 @@ def prepare(table: Table) -> Table:
     if "input" in table.names():
         prompts_, inputs = (table.rows[name] for name in ("prompt", "input"))
         is_blank = pc.match_substring_regex(inputs, BLANK)
-        both = pc.binary_join_element_wise(prompts_, inputs, BETWEEN)
+        both = pc.binary_join_element_wise(prompts_, inputs, pa.scalar(BETWEEN, pa.large_string()))
         rows = table.rows.drop_columns(["input"])
         joined = pc.if_else(is_blank, prompts_, both)
         table = replace(table, rows=rows.set_column(rows.column_names.index("prompt"), "prompt", joined))

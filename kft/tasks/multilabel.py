@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kft.data import clean
 from kft.data.columns import Column
 from kft.data.store import Store
 from kft.data.table import Table
@@ -52,7 +53,7 @@ def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) ->
             if label not in ids:
                 raise DataError(
                     f"{table.where(index)}: label {label!r} is unknown in the training data."
-                    f"{did_you_mean(label, ids)} Expected some of: {', '.join(ids)}."
+                    f"{did_you_mean(label, ids)} Expected some of: {clean.listed_names(vocabulary['labels'])}."
                 )
             found[index, ids[label]] = 1
     return found
@@ -93,8 +94,8 @@ def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 def metric_names(vocabulary: Vocabulary) -> list[str]:
     """Those of the right answers."""
-    labels, right = vocabulary["labels"], np.eye(len(vocabulary["labels"]))
-    return list(metrics.scalars(metrics.multilabel(right, vocabulary["thresholds"], right, labels)))
+    right = np.eye(1)
+    return list(metrics.scalars(metrics.multilabel(right, [THRESHOLD], right, vocabulary["labels"][:1])))
 
 
 def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:

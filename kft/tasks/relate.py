@@ -48,8 +48,8 @@ def prepare(table: Table) -> Table:
         if lacking:
             faults.add(
                 index,
-                f"{table.where(index)}: the text has no single <{lacking[0]}>…</{lacking[0]}>; expected both "
-                "parts to be marked, as in '<e1>Tea</e1> comes from <e2>China</e2>', or a column of spans labelled e1 and e2.",
+                f"{table.where(index)}: the text has no single <{lacking[0]}>…</{lacking[0]}>; expected "
+                "both parts marked, as in '<e1>Tea</e1> comes from <e2>China</e2>', or spans labelled e1 and e2.",
             )
     faults.refuse()
     return table

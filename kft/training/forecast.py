@@ -39,6 +39,8 @@ class Forecast:
     head_learning_rate: float
     seconds: float
     memory_mb: float
+    notes: tuple[str, ...] = ()
+    """What the user should know of the rows."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Name and value of each line to show."""

@@ -5,19 +5,26 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
 
 from kft.errors import DataError, RecipeError
-from kft.evaluation import extraction, retrieval, tagging
+from kft.evaluation import extraction, generation, retrieval, tagging
 from kft.evaluation.metrics import (
     DIRECTIONS,
+    MOST_LABELS,
     classification,
     direction,
     most_confused,
     multilabel,
+    of_sets,
     ordinal,
+    perplexity,
     regression,
     scalars,
 )
+from kft.evaluation.verdict import verdict
 
 LABELS = ["cat", "dog", "owl"]
 # Answers cat, cat, dog, owl, dog, cat for the truths cat, dog, dog, owl, owl, cat.
@@ -144,3 +151,74 @@ def test_most_confused_names_mistakes_only():
         ("dog", "cat", 3),
         ("cat", "owl", 2),
     ]
+
+
+def test_many_labels_have_no_matrix_but_the_worst_mistakes():
+    count = 5 * MOST_LABELS
+    answers = np.arange(count)
+    answers[:3] = answers[3]
+    truth = np.tile(np.arange(count), 2)
+    found = classification(np.eye(count)[np.tile(answers, 2)], truth, [f"label {i}" for i in range(count)])
+    assert "confusion" not in found and found["confused"] == [[f"label {i}", "label 3", 2] for i in range(3)]
+    assert len(json.dumps(found)) < 200 * count
+    assert "“label 0” answered as “label 3”, 2 rows" in verdict({"test": found}).sentences[1]
+
+
+def test_log_loss_is_that_of_scikit_learn():
+    random = np.random.default_rng(0)
+    scores = random.dirichlet(np.ones(4), 50)
+    truth = random.integers(0, 4, 50)
+    found = classification(scores, truth, list("abcd"))
+    assert found["log_loss"] == pytest.approx(sk.log_loss(truth, scores, labels=range(4)))
+
+
+def test_macro_f1_of_sets_counts_labels_that_do_not_occur_as_scikit_learn_does():
+    truth = np.array([[1, 0, 0], [0, 1, 0]])
+    found = multilabel(truth * 0.9, [0.5] * 3, truth, LABELS)
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(truth, truth, average="macro", zero_division=0)) == 2 / 3
+
+
+def test_rows_without_entities_score_zero():
+    found = tagging.scored([["O", "O"]], [["O", "O"]], is_plain=False)
+    assert found["macro_entity_f1"] == found["entity_f1"] == 0.0 and found["token_accuracy"] == 1.0
+    assert found["per_class"] == {}
+
+
+def test_tags_may_be_called_as_averages_are():
+    rows = [["accuracy", "macro avg", "NOUN"]]
+    assert set(tagging.scored(rows, rows, is_plain=True)["per_class"]) == {"accuracy", "macro avg", "NOUN"}
+
+
+FLOATS = st.sampled_from([0.0, 1e-300, 0.5, 1.0, -1.0, 1e15])
+TEXTS = st.sampled_from(["", " ", "the", "tea for two", "北京", "!"])
+TAGS = st.lists(st.sampled_from(["O", "B-X", "I-X", "I-Y"]), max_size=3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), size=st.integers(1, 4), width=st.integers(2, 4))
+@pytest.mark.filterwarnings("error")
+def test_no_metric_is_nan_whatever_the_rows(data, size, width):
+    ids = st.lists(st.integers(0, width - 1), min_size=size, max_size=size)
+    answered, truth = data.draw(ids), data.draw(ids)
+    names = [str(i) for i in range(width)]
+    bits = np.array(
+        data.draw(st.lists(st.lists(st.booleans(), min_size=width, max_size=width), min_size=size, max_size=size))
+    )
+    numbers = [data.draw(st.lists(FLOATS, min_size=size, max_size=size)) for _ in range(2)]
+    texts = [data.draw(st.lists(TEXTS, min_size=size, max_size=size)) for _ in range(2)]
+    tags = data.draw(st.lists(TAGS, min_size=1, max_size=size))
+    others = [[data.draw(st.sampled_from(["O", "B-X", "B-Y"])) for _ in row] for row in tags]
+    found = [
+        classification(np.eye(width)[answered], truth, names),
+        ordinal(np.eye(width)[answered], truth, names),
+        multilabel(np.eye(width)[answered], [0.5] * width, bits, names),
+        regression(*numbers),
+        of_sets("event", set(answered), set(truth)),
+        extraction.scored(texts[0], [[text] if text.strip() else [] for text in texts[1]]),
+        generation.scored(*texts),
+        retrieval.scored([number + 1 for number in answered]),
+        *(tagging.scored(tags, others, is_plain=is_plain) for is_plain in (True, False)),
+        {"perplexity": perplexity(abs(numbers[0][0]))},
+    ]
+    for one in found:
+        json.dumps(one, allow_nan=False)

@@ -134,7 +134,7 @@ def test_what_cannot_be_learnt_is_refused(message_rows, knobs):
         kft.check([*rows, {"text": "a", "topic": "other"}], **knobs)
     with pytest.raises(RecipeError, match="transfer=features leaves nothing to train for task fewshot"):
         kft.check(rows, transfer="features", **knobs)
-    with pytest.raises(RecipeError, match="label_smoothing is for task classify, not for fewshot"):
+    with pytest.raises(RecipeError, match="label_smoothing is for task classify and relate, not for fewshot"):
         kft.check(rows, label_smoothing=0.1, **knobs)
     with pytest.raises(RecipeError, match="contrastive is for task embed, not for fewshot"):
         kft.check(rows, contrastive="cosine", **knobs)

@@ -264,7 +264,7 @@ def test_knobs_that_do_not_fit_are_refused(tiny_preset):
         kft.check([{"text": f"{i}", "label": "ab"[i % 2]} for i in range(9)], packing=True, validation=0)
     with pytest.raises(RecipeError, match="transfer=features trains a new head on a frozen backbone"):
         kft.check(ROWS, task="generate", validation=0, transfer="features")
-    with pytest.raises(RecipeError, match="label_smoothing is for task classify, not for generate"):
+    with pytest.raises(RecipeError, match="label_smoothing is for task classify and relate, not for generate"):
         kft.check(ROWS, task="generate", validation=0, label_smoothing=0.1)
     with pytest.raises(RecipeError, match="decoding: found 'gredy'"):
         kft.check(ROWS, task="generate", validation=0, decoding="gredy")

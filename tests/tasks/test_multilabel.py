@@ -41,6 +41,10 @@ def test_sets_of_labels_are_learnt_and_answered(run):
 def test_thresholds_are_tuned_on_validation_rows_and_shipped(run, message_rows):
     thresholds = run.vocabulary["thresholds"]
     assert any(threshold != 0.5 for threshold in thresholds)
+    assert run.metrics["validation"]["tuned_on_these_rows"] == ["thresholds"]
+    assert "tuned_on_these_rows" not in run.metrics["test"]
+    assert any("thresholds were tuned on these rows" in note for note in run.manifest["notes"])
+    assert "thresholds were tuned on these rows" in (run.path / "report.html").read_text(encoding="utf-8")
     rows = [{"text": row["text"], "labels": labelled(row)} for row in message_rows]
     found = run.evaluate(rows)
     scores = np.array([list(answer["scores"].values()) for answer in run.predict([row["text"] for row in rows])])
@@ -118,5 +122,5 @@ def test_bad_labels_are_refused_with_their_row(message_rows):
         kft.check(rows, validation=other)
     with pytest.raises(DataError, match="no row has a label; expected at least one label in some rows"):
         kft.check([{**row, "labels": []} for row in rows])
-    with pytest.raises(RecipeError, match="class_weights is for task classify, not for multilabel"):
+    with pytest.raises(RecipeError, match="class_weights is for task classify and relate, not for multilabel"):
         kft.check(rows, class_weights="balanced")

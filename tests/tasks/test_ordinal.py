@@ -80,6 +80,6 @@ def test_labels_that_are_no_ranks_are_refused(message_rows):
     with pytest.raises(DataError, match=r"row \d+: the label is '\w+'; task ordinal expects whole numbers"):
         kft.check(message_rows, task="ordinal", label="topic")
     rows = [{"text": str(i), "label": i % 3} for i in range(30)]
-    with pytest.raises(RecipeError, match="label_smoothing is for task classify, not for ordinal"):
+    with pytest.raises(RecipeError, match="label_smoothing is for task classify and relate, not for ordinal"):
         kft.check(rows, task="ordinal", label_smoothing=0.1)
     assert kft.check(rows, task="ordinal").task is ORDINAL

@@ -397,7 +397,7 @@ def test_what_cannot_be_learnt_is_refused(corpus, quick, tiny_gpt):
         kft.check(rows, task="pretrain", transfer="features", **gpt)
     with pytest.raises(RecipeError, match="whole_word_mask: nothing is masked in clm"):
         kft.check(rows, task="pretrain", whole_word_mask=True, **gpt)
-    with pytest.raises(RecipeError, match="class_weights is for task classify, not for pretrain"):
+    with pytest.raises(RecipeError, match="class_weights is for task classify and relate, not for pretrain"):
         kft.check(rows, task="pretrain", class_weights="balanced", **knobs)
     with pytest.raises(DataError, match="fewer than one block of max_length=32 and the token after it. Add text"):
         kft.plan([{"text": "tea"}, {"text": "soup"}], task="pretrain", max_length=32, validation=0, **gpt)
