@@ -165,7 +165,7 @@ def fit(train: str | None, recipe: str | None, resume: str | None, quiet: bool, 
     else:
         rows, asked = _with_recipe(train, recipe, knobs)
         run = kft.fit(rows, quiet=quiet, **asked)
-    _print_json(_bounded({"run": str(run.path), **run.metrics}))
+    _print_json(bounded({"run": str(run.path), **run.metrics}))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -220,7 +220,7 @@ def evaluate(run: str, data: str, data_dir: str | None) -> None:
 
     opened = kft.load(run)
     early.refuse_source(data, "evaluate", opened.recipe)
-    _print_json(_bounded(opened.evaluate(data, data_dir=data_dir)))
+    _print_json(bounded(opened.evaluate(data, data_dir=data_dir)))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -346,17 +346,20 @@ def demo(out: str) -> None:
     story.tell(Path(out))
 
 
-def _bounded(metrics: dict[str, Any]) -> dict[str, Any]:
+def bounded(metrics: dict[str, Any]) -> dict[str, Any]:
     """Metrics for the screen: of more than 100 classes the 20 weakest, and a line on standard error that says so."""
-    bounded = dict(metrics)
+    found = dict(metrics)
     for name, value in metrics.items():
         if name == "per_class" and len(value) > MOST_CLASSES:
             weakest = sorted(value, key=lambda label: (value[label]["support"] == 0, value[label]["f1"]))[:20]
-            bounded[name] = {label: value[label] for label in weakest}
-            click.echo(f"note: per_class: the 20 weakest of {len(value):,} classes; Python has all of them.", err=True)
+            found[name] = {label: value[label] for label in weakest}
+            click.echo(
+                f"note: per_class: the 20 weakest of {len(value):,} classes; metrics.json, and Python, have all.",
+                err=True,
+            )
         elif isinstance(value, dict):
-            bounded[name] = _bounded(value)
-    return bounded
+            found[name] = bounded(value)
+    return found
 
 
 def _print_json(value: Any) -> None:

@@ -18,6 +18,7 @@ from kft import dataset, disk, run
 from kft.data import tokenise
 from kft.data.batches import Batch
 from kft.data.feed import targets_of
+from kft.data.nested import shown
 from kft.data.store import Aligned, Store, sliced
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError
@@ -257,7 +258,7 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             cure = "Resume with the same, or fit anew"
             if name.partition(".")[0] in ROWS:
                 cure = "Resume with the rows and the kft that it was begun with, or fit anew into another --out"
-            raise RunError(f"{path}: {name} was {was!r}, now {value!r}. {cure}.")
+            raise RunError(f"{path}: {name} was {shown(was, 100)}, now {shown(value, 100)}. {cure}.")
 
 
 def _on_comparisons(loss: Any, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:

@@ -118,7 +118,8 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
         disk.write_json(run_dir / run.LABELS, done.vocabulary)
         held_back = [name for name in ("validation", "test") if name in data.parts]
         results = {name: done.scored(data.parts[name], ready.stores[name]) for name in held_back}
-        scores, found = ({name: result[i] for name, result in results.items()} for i in (0, 1))
+        scores: dict[str, Any] = {name: result[0] for name, result in results.items()}
+        found = {name: result[1] for name, result in results.items()}
         cost = {
             "train_s": outcome.position.train_s,
             "examples_per_s": outcome.examples_per_s,

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import kft
 import kft.errors
 from kft import recipe, tasks
-from kft.cli import main
+from kft.cli import bounded, main
 
 COMMANDS = ["fit", "tune", "evaluate", "predict", "export", "serve", "check", "plan", "demo"]
 TEXTS = ["the lamp is wrong today", "the refund was lost today"]
@@ -221,3 +221,15 @@ def test_evaluate_prints_the_metrics(urgency_run, messages, message_rows):
     found = told("evaluate", urgency_run.path, messages)
     assert found.exit_code == 0
     assert json.loads(found.stdout) == pytest.approx(urgency_run.evaluate(message_rows))
+
+
+def test_metrics_of_many_classes_are_bounded_on_the_screen(capsys):
+    many = {f"class {i}": {"precision": 0.0, "recall": 0.0, "f1": i / 500, "support": i % 3} for i in range(500)}
+    few = {"a": many["class 1"]}
+    found = bounded({"run": "x", "test": {"accuracy": 0.5, "per_class": many}, "validation": {"per_class": few}})
+    assert list(found["test"]["per_class"])[:3] == ["class 1", "class 2", "class 4"]
+    assert len(found["test"]["per_class"]) == 20 and found["validation"]["per_class"] == few
+    assert (
+        capsys.readouterr().err
+        == "note: per_class: the 20 weakest of 500 classes; metrics.json, and Python, have all.\n"
+    )

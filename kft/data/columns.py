@@ -131,12 +131,12 @@ def canonical(table: Table, chosen: Mapping[str, str], split_by: str | None = No
     return replace(table, rows=rows)
 
 
-def left_out(table: Table, used: Iterable[str], most: int = 10) -> list[str]:
+def left_out(table: Table, used: Iterable[str | None], most: int = 10) -> list[str]:
     """A note that names the columns of a table that are not used, if there are any.
 
     Args:
         table: The rows as read.
-        used: The table's names of the columns that are.
+        used: The table's names of the columns that are; None stands for none.
         most: How many are named.
     """
     names = [name for name in table.names() if name not in set(used)]

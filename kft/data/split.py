@@ -14,6 +14,7 @@ from kft.data.table import GROUP, ROW, Table
 from kft.errors import DataError, RecipeError
 
 MASK = 2**64 - 1
+SPLIT_BY = " Name a column to split by, if there is one: split_by=… (--split-by COLUMN)."
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def split(
         notes += leaks
     if len(text_columns) > 1:
         others = {role: part for role, part in parts.items() if part is not None}
-        notes += _shared_notes(remaining, others, [*together, *noted], split_by)
+        is_helped = any(fractions.values()) and split_by is None
+        notes += _shared_notes(remaining, others, [*together, *noted], SPLIT_BY if is_helped else "")
     return Parts(remaining, parts.get("validation"), parts.get("test"), tuple(notes))
 
 
@@ -297,8 +299,8 @@ def _apart_note(train: Table, names: Sequence[str], groups: Groups) -> str:
     largest = int(groups.sizes().max())
     return (
         f"{train.source}: rows that share their {' or '.join(names)} cannot stay on one side of the split, since "
-        f"{largest:,} of {len(train):,} rows would be one group; parts share them, so their scores may be too good. "
-        "Name a column to split by, if there is one: split_by=… (--split-by COLUMN)."
+        f"{largest:,} of {len(train):,} rows would be one group; parts share them, so their scores may be too good."
+        f"{SPLIT_BY}"
     )
 
 
@@ -326,14 +328,11 @@ def _leaks(
     ]
 
 
-def _shared_notes(
-    train: Table, others: Mapping[str, Table], columns: Sequence[str], split_by: str | None
-) -> Iterator[str]:
+def _shared_notes(train: Table, others: Mapping[str, Table], columns: Sequence[str], advice: str) -> Iterator[str]:
     """How many rows of each part share a text of a column with the training rows."""
     for name in columns:
         hashes = row_hashes(train, [name], normalised)
         for role, part in others.items():
             count = int(np.isin(row_hashes(part, [name], normalised), hashes).sum())
             if count:
-                cure = "" if split_by else " A column to split by may help: split_by=… (--split-by COLUMN)."
-                yield f"{role}: {count:,} of {len(part):,} rows have a {name} that train has too.{cure}"
+                yield f"{role}: {count:,} of {len(part):,} rows have a {name} that train has too.{advice}"

@@ -199,7 +199,10 @@ def test_one_giant_group_is_split_all_the_same_and_that_is_said():
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (24, 8, 8)
     notes = "\n".join(parts.notes)
     assert "rows that share their text cannot stay on one side of the split, since 40 of 40 rows" in notes
-    assert "test: 8 of 8 rows have a text that train has too. A column to split by may help: split_by" in notes
+    assert (
+        "test: 8 of 8 rows have a text that train has too. Name a column to split by, if there is one: split_by"
+        in notes
+    )
 
 
 def by_author(values, start=0):

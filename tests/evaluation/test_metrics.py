@@ -194,7 +194,7 @@ TEXTS = st.sampled_from(["", " ", "the", "tea for two", "北京", "!"])
 TAGS = st.lists(st.sampled_from(["O", "B-X", "I-X", "I-Y"]), max_size=3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), size=st.integers(1, 4), width=st.integers(2, 4))
 @pytest.mark.filterwarnings("error")
 def test_no_metric_is_nan_whatever_the_rows(data, size, width):

@@ -4,10 +4,12 @@ import os
 import re
 from html.parser import HTMLParser
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from kft.errors import DataError, RunError
-from kft.evaluation import figures, report
+from kft.evaluation import figures, report, shown
 from kft.evaluation.metrics import classification, regression
 from kft.evaluation.verdict import verdict
 
@@ -140,6 +142,28 @@ def test_verdict_prefers_the_untouched_split():
     assert verdict({"validation": one, "test": other}).split == "test"
     assert verdict({"majority": one, "validation": other}).split == "validation"
     assert verdict({"test": other}).sentences == ("It made no mistakes on these rows.",)
+
+
+def test_many_labels_are_shown_in_part(tmp_path):
+    names = [f"label {i:04d}" for i in range(1500)]
+    scores = np.eye(1500)[[*range(1, 1500), 0]]
+    found = classification(scores, range(1500), names)
+    html = written(tmp_path, metrics={"test": found}, figures=[], examples=[])
+    page = Page(html)
+    assert "1,490 more labels, the weakest 100 shown; all are in metrics.json" in page.text
+    assert len({name for name in names if name in page.text}) < 120 and len(html) < 200_000
+    drawn, worst = shown.classified(scores, Rows(1500), np.arange(1500), names)
+    assert len(drawn) == 1 and len(worst) == shown.WORST
+
+
+class Rows:
+    """A table of one text a row."""
+
+    def __init__(self, count):
+        self.rows = {"text": pa.array([f"text {i}" for i in range(count)])}
+
+    def names(self):
+        return ["text"]
 
 
 def test_no_metrics_are_refused(tmp_path):
