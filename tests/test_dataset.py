@@ -105,10 +105,10 @@ def test_choices_that_are_numbers_are_read_as_train_has_them():
         {"text": f"sum {i}", "choices": ["3", "0", str(i + 4)], "label": ["3", "0", str(i + 4)][i % 3]}
         for i in range(20)
     ]
-    found = kft.check(rows, task="choose", validation=rows[:1])
+    found = kft.check(rows, task="choose", validation=rows[1:2])
     assert found.parts["train"].texts("label")[:3] == ["0", "1", "2"]
-    assert found.parts["validation"].texts("label") == ["0"]  # by itself it would be a number of a choice
-    with pytest.raises(DataError, match="row 1: the label is '9'; expected one of the choices, or in every row"):
+    assert found.parts["validation"].texts("label") == ["1"]  # by itself it would be the number 0
+    with pytest.raises(DataError, match="row 1: the label is '9'; expected the number of a choice, counted"):
         kft.check(rows, task="choose", validation=[{**rows[0], "label": "9"}])
 
 

@@ -58,28 +58,31 @@ def _given(table: Table) -> list[str]:
 
 
 def _numbered(table: Table) -> Table:
-    """Labels as numbers of choices. The training rows say which they are: choices may be numbers as well."""
+    """Labels as numbers of choices. What one is that may be a number or a choice, the others in train say."""
     names = _given(table)
     known = [str(number) for number in range(len(names))]
-    labels = table.texts("label")
+    labels, texts = table.texts("label"), [table.texts(name) for name in names]
+    rows = list(zip(labels, *texts, strict=True))
     reading = {**table.readings.get("label", {})}
-    texts = [table.texts(name) for name in names]
     if "by_number" not in reading:
-        is_choice = sum(label in row for label, *row in zip(labels, *texts, strict=True))
-        reading["by_number"] = sum(label in known for label in labels) >= is_choice
-    by_number = reading["by_number"]
-    expected = f"the number of a choice, counted from 0: {', '.join(known)}" if by_number else "one of the choices"
+        is_number = [label in known for label in labels]
+        is_choice = [label in row for label, *row in rows]
+        reading["by_number"] = is_number.count(True) >= is_choice.count(True)
     faults, found = Faults(len(table)), []
-    for index, (label, *row) in enumerate(zip(labels, *texts, strict=True)):
-        if label not in (known if by_number else row):
-            other = "" if by_number else ", or in every row the number of a choice, counted from 0"
-            faults.add(index, f"{table.where(index)}: the label is {label!r}; expected {expected}{other}.")
+    for index, (label, *row) in enumerate(rows):
+        if label not in known and label not in row:
+            faults.add(
+                index,
+                f"{table.where(index)}: the label is {label!r}; expected the number of a choice, counted from 0: "
+                f"{', '.join(known)}, or the choice itself.",
+            )
             continue
-        found.append(label if by_number else str(row.index(label)))
+        is_read_as_number = label in known and (reading["by_number"] or label not in row)
+        found.append(label if is_read_as_number else str(row.index(label)))
     faults.refuse()
     column = pa.chunked_array([pa.array(found, pa.large_string())])
-    rows = table.rows.set_column(table.rows.column_names.index("label"), "label", column)
-    return replace(table, rows=rows, readings={**table.readings, "label": reading})
+    numbered = table.rows.set_column(table.rows.column_names.index("label"), "label", column)
+    return replace(table, rows=numbered, readings={**table.readings, "label": reading})
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
