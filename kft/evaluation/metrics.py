@@ -194,16 +194,21 @@ def multilabel(
             "for both with at least one row."
         )
     answers = (scores >= np.asarray(thresholds)).astype(int)
+    accuracy, hamming = float((truth == answers).all(axis=1).mean()), float((truth != answers).mean())
+    if len(labels) == 1:
+        # scikit-learn takes a single column for classes. One that is never right nor answered changes no average.
+        truth, answers = (np.pad(bits, ((0, 0), (0, 1))) for bits in (truth, answers))
+        scores = np.pad(scores, ((0, 0), (0, 1)), constant_values=-1.0)
     precision, recall, f1, support = sk.precision_recall_fscore_support(truth, answers, average=None, zero_division=0.0)
     occurs = truth.any(axis=0)
     averages = [sk.average_precision_score(truth[:, i], scores[:, i]) for i in np.flatnonzero(occurs)]
     return {
-        "accuracy": float((truth == answers).all(axis=1).mean()),
+        "accuracy": accuracy,
         "micro_f1": float(sk.f1_score(truth, answers, average="micro", zero_division=0.0)),
-        "macro_f1": float(np.mean(f1)),
+        "macro_f1": float(np.mean(f1[: len(labels)])),
         "weighted_f1": float(sk.f1_score(truth, answers, average="weighted", zero_division=0.0)),
         "samples_f1": float(sk.f1_score(truth, answers, average="samples", zero_division=1.0)),
-        "hamming_loss": float((truth != answers).mean()),
+        "hamming_loss": hamming,
         "lrap": float(sk.label_ranking_average_precision_score(truth, scores)),
         "map": float(np.mean(averages)) if averages else 0.0,
         "num_rows": len(truth),

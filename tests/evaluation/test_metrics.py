@@ -212,6 +212,7 @@ def test_no_metric_is_nan_whatever_the_rows(data, size, width):
         classification(np.eye(width)[answered], truth, names),
         ordinal(np.eye(width)[answered], truth, names),
         multilabel(np.eye(width)[answered], [0.5] * width, bits, names),
+        multilabel(np.eye(width)[answered][:, :1], [0.5], bits[:, :1], names[:1]),
         regression(*numbers),
         of_sets("event", set(answered), set(truth)),
         extraction.scored(texts[0], [[text] if text.strip() else [] for text in texts[1]]),
@@ -222,3 +223,11 @@ def test_no_metric_is_nan_whatever_the_rows(data, size, width):
     ]
     for one in found:
         json.dumps(one, allow_nan=False)
+
+
+def test_a_single_label_is_scored_as_a_set_of_one():
+    found = multilabel([[0.9], [0.8], [0.1]], [0.5], [[1], [0], [1]], ["late"])
+    assert found["per_class"] == {"late": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}}
+    assert found["micro_f1"] == found["macro_f1"] == found["weighted_f1"] == 0.5
+    assert found["accuracy"] == pytest.approx(1 / 3) and found["hamming_loss"] == pytest.approx(2 / 3)
+    assert found["lrap"] == 1.0 and found["samples_f1"] == pytest.approx(1 / 3)
