@@ -10,7 +10,7 @@ import keras_hub
 from keras import ops, saving
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
-from kft.models import overwritten
+from kft.models import overwritten, xlnet
 from kft.models.presets import Preset, masked_lm_class
 from kft.text.tokens import SequencePreprocessor
 
@@ -105,6 +105,7 @@ class Pool(keras.layers.Layer):
 
 def sequence_of(backbone: Any) -> tuple[dict[str, Any], str, Any]:
     """The inputs that lead to a backbone's `(batch, tokens, width)` output, what their names begin with, and it."""
+    xlnet.mend(backbone)  # here, since each of kft's heads passes by, newly made or opened from a file
     outputs = backbone.output
     if isinstance(outputs, dict):
         key = "encoder_sequence_output" if "encoder_sequence_output" in outputs else "sequence_output"
