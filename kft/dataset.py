@@ -158,6 +158,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     if is_labelled and "min_class_rows" in knobs_of(task.name):
         notes += clean.single_row_notes(parts["train"])
     vocabulary = task.vocabulary(parts, recipe)
+    notes += task.limits(parts, vocabulary) if task.limits else []
     return Dataset(task.of(vocabulary), chosen, parts, vocabulary, tuple(dict.fromkeys(notes)), read)
 
 

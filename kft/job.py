@@ -193,7 +193,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
-        remarks = data.task.remarks(model.preprocessor, stores["train"]) if data.task.remarks else []
+        given = model.preprocessor, stores["train"], data.lessons["train"], data.vocabulary
+        remarks = data.task.remarks(*given) if data.task.remarks else []
         remarks += _on_comparisons(loss, recipe, chosen, micro_batches)
         data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *remarks])))
         trained, frozen = parameters(model)

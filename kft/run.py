@@ -7,6 +7,7 @@ import functools
 import resource
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,17 @@ RECIPE, LABELS, METRICS, MANIFEST, PRESET, REPORT = (
 OWN_SUM = "manifest_sha256"
 
 
+def _one_thread_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of Run that waits for others of the same run: Keras keeps the state of a prediction in the model."""
+
+    @functools.wraps(method)
+    def alone(run: Run, *args: Any, **kwargs: Any) -> Any:
+        with run._lock:
+            return method(run, *args, **kwargs)
+
+    return alone
+
+
 class Run:
     """A finished fit. Open one with `kft.load(path)`.
 
@@ -50,6 +62,7 @@ class Run:
         manifest: dict[str, Any] | None = None,
     ):
         self.path = path
+        self._lock = threading.RLock()
         if task is not None and vocabulary is not None and manifest is not None:
             # A fit that has just been trained has none of its files yet.
             self.task, self.vocabulary, self.manifest = task, vocabulary, manifest
@@ -197,6 +210,7 @@ class Run:
             return scores, found
         return {**self.task.by_losses(self._mean_losses(table, store, batch_size)), **scores}, found
 
+    @_one_thread_at_a_time
     def _mean_losses(self, table: Table, store: Store | None, batch_size: int) -> dict[str, float]:
         """What `by_losses` is given: the mean of the loss over the rows, and those of the task's measures."""
         from kft.training import callbacks, devices, inference
@@ -214,6 +228,7 @@ class Run:
         disguise = task.disguise and task.disguise(self.recipe, self.model.preprocessor)
         return inference.means(network, store, targets, weights, chosen, batch_size, disguise)
 
+    @_one_thread_at_a_time
     def answers(self, table: Table, store: Store | None = None, *, batch_size: int = 64) -> dict[str, np.ndarray]:
         """The task's answers to the rows of a table, as arrays in their order.
 

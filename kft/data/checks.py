@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pyarrow.compute as pc
 
+from kft.data import edges
 from kft.data.faults import Faults
 from kft.data.nested import ANSWERS, made_anew, shown
 from kft.data.spool import BLOCK_ROWS
@@ -101,7 +102,7 @@ def _check_row(text: str, spans: list[dict], place: str) -> None:
                 f"{place}: the span {where} ends past the text, which has {_count(len(text), 'character')}; expected "
                 "offsets in characters, neither in bytes nor in tokens."
             )
-        if not quoted.strip():
+        if not quoted.strip(edges.SPACES):
             raise ValueError(f"{place}: the span {where} holds {shown(quoted)}, only white space; remove it.")
         if before is not None and span["start"] < before[1]:
             raise ValueError(
@@ -114,8 +115,8 @@ def _check_row(text: str, spans: list[dict], place: str) -> None:
 def located_answers(table: Table, context: str = "context", answers: str = "answers") -> Table:
     """The same rows with each answer's start in its context.
 
-    An answer without a start is put where its text first occurs. One whose start does not lead to its text is moved
-    to the nearest place that does, and counted in a note.
+    Spaces at the edges of an answer are left out of it. An answer without a start is put where its text first occurs;
+    one whose start does not lead to its text is moved to the nearest place that does. Notes count both kinds.
 
     Args:
         table: Rows whose columns `context` and `answers` are clean.
@@ -126,27 +127,40 @@ def located_answers(table: Table, context: str = "context", answers: str = "answ
         BadRows: Rows with an answer whose text is not in the context, letter by letter.
     """
     moved: list[str] = []
+    trimmed: list[str] = []
 
     def located(found: list[dict], string: str, number: int) -> list[dict]:
-        return [{"text": answer["text"], "start": start(**answer, string=string, number=number)} for answer in found]
+        return [placed(**answer, string=string, number=number) for answer in found]
 
-    def start(text: str, start: int, string: str, number: int) -> int:
-        place = nearest(text, string, max(start, 0))
-        if place is None:
+    def placed(text: str, start: int, string: str, number: int) -> dict:
+        first, end = edges.trimmed(text, 0, len(text))
+        if (first, end) != (0, len(text)):
+            trimmed.append(f"row {number}: answer {shown(text)}")
+            text, start = text[first:end], start + first if start >= 0 else start
+        return {"text": text, "start": place(text, start, string, number)}
+
+    def place(text: str, start: int, string: str, number: int) -> int:
+        found = nearest(text, string, max(start, 0))
+        if found is None:
             raise ValueError(
                 f"answer {shown(text)} is not in the context; expected text that stands there letter by letter. "
                 "Correct one of them, or remove the row."
             )
-        if start not in (-1, place):
-            moved.append(f"row {number}: answer {shown(text)} starts at {place}, not at {start} as given")
-        return place
+        if start not in (-1, found):
+            moved.append(f"row {number}: answer {shown(text)} starts at {found}, not at {start} as given")
+        return found
 
     column = made_anew(table, answers, located, ANSWERS, beside=(context, ROW))
     rows = table.rows.set_column(table.rows.column_names.index(answers), answers, column)
     table = replace(table, rows=rows)
+    total = pc.sum(pc.list_value_length(column)).as_py()
+    if trimmed:
+        table = table.with_notes(
+            f"{table.source}, {trimmed[0]} has spaces at its edges, which are left out of it ({len(trimmed):,} of "
+            f"{_count(total, 'answer')} have some)."
+        )
     if not moved:
         return table
-    total = pc.sum(pc.list_value_length(column)).as_py()
     return table.with_notes(
         f"{table.source}, {moved[0]} ({len(moved):,} of {_count(total, 'answer')} moved to the nearest place that has "
         "their text)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from keras import ops
 
 from kft.errors import PresetError, RecipeError
 from kft.models.presets import Preset, max_positions
+from kft.models.stand_ins import standing_in
 from kft.text import generation
 
 Settings = Mapping[str, Any]
@@ -103,7 +105,9 @@ def respond(model: Any, settings: Settings) -> Callable[[Sequence[Any]], dict[st
 
         def answer(prompts: Any) -> dict[str, Any]:
             asked = ask(prompts)
-            with generation.without_xla():
+            # KerasHub writes its caches with it. TensorFlow Serving does not run XLA's op, and elsewhere it is compiled
+            # first.
+            with standing_in(_tensorflow_core(), "slice_update", generation.slice_update):
                 found = model.generate_step({name: asked[name] for name in names}, ends)
             return read(found[ids_name], asked[mask_name])
 
@@ -120,6 +124,11 @@ def respond(model: Any, settings: Settings) -> Callable[[Sequence[Any]], dict[st
         return traced_read(ids, asked[mask_name])
 
     return answer_in_steps
+
+
+def _tensorflow_core() -> Any:
+    """Where Keras looks up what it does to tensors of TensorFlow."""
+    return importlib.import_module("keras.src.backend.tensorflow.core")
 
 
 def end_ids(tokenizer: Any) -> list[int]:

@@ -17,11 +17,15 @@ from kft.evaluation import extraction, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
+from kft.tasks.reach import Missed
 from kft.tasks.task import Task, Vocabulary
 from kft.text import extraction as graph
+from kft.text import layout, windows
 from kft.text.extraction import IMPOSSIBLE
 
 ALWAYS = 1.0  # the threshold of a model that answers every question
+COVERED = 0.995
+"""The share of the answers of train that are no longer than the longest that is given."""
 
 
 def prepare(table: Table) -> Table:
@@ -30,9 +34,68 @@ def prepare(table: Table) -> Table:
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
-    """From which probability on there is no answer; tuned on the validation rows."""
+    """From which probability on there is no answer, tuned on the validation rows; and the longest answer in characters.
+
+    Answers of up to 30 tokens are given in any case.
+    """
     has_none = any(not gold for table in parts.values() for gold in table.texts("answers"))
-    return {"threshold": 0.5 if has_none else ALWAYS}
+    lengths = [len(one["text"]) for gold in parts["train"].texts("answers") for one in gold]
+    longest = int(np.quantile(lengths, COVERED, method="higher")) if lengths else 0
+    return {"threshold": 0.5 if has_none else ALWAYS, "longest": longest}
+
+
+def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabulary) -> list[str]:
+    """Notes on answers that cannot be given (in no window whole, too long, not of whole tokens), and cut questions."""
+    found = targets(table, vocabulary, tokens)
+    gold = [row[0] if row else None for row in table.texts("answers")]
+    offsets = tokens.offsets[tokens.group_of("start")]
+    best: dict[int, int] = {}  # the first window that holds the answer of a text
+    for row in np.flatnonzero(found[:, 1] > 0):
+        best.setdefault(int(tokens.texts[row]), int(row))
+    absent, long, inexact = [], [], []
+    for text, answer in enumerate(gold):
+        if answer is None:
+            continue
+        if text not in best:
+            absent.append(text)
+            continue
+        first, last = (offsets[best[text]] + found[best[text], :2]).tolist()
+        start, end = answer["start"], answer["start"] + len(answer["text"])
+        if last - first >= graph.LONGEST_ANSWER and end - start > vocabulary["longest"]:
+            long.append(text)
+        elif (tokens.ids["start"][first], tokens.ids["end"][last]) != (start, end):
+            inexact.append(text)
+    total, length = sum(answer is not None for answer in gold), preprocessor.sequence_length
+    kinds = {
+        f"are in no window of {length} tokens whole and are learnt as no answer. Ask for a larger max_length": absent,
+        f"are longer than {graph.LONGEST_ANSWER} tokens and {vocabulary['longest']} characters, which no answer "
+        "is": long,
+        "begin or end inside a token of the preset's tokenizer, and are answered with all of it": inexact,
+    }
+    notes = [
+        f"{table.where(texts[0])}: {Missed(len(texts), total).told('answers of train')} {what}."
+        for what, texts in kinds.items()
+        if texts
+    ]
+    if full := _full_questions(preprocessor, tokens):
+        notes.append(
+            f"{table.where(full[0])}: {Missed(len(full), len(table)).told('questions of train')} fill the room that a "
+            f"window of {length} tokens has for them, and may be cut. Ask for a larger max_length."
+        )
+    return notes
+
+
+def _full_questions(preprocessor: Any, tokens: Store) -> list[int]:
+    """The texts whose question leaves the context no more than the least part of a window."""
+    packing, length = layout.of(preprocessor), preprocessor.sequence_length
+    rest = length - windows.least_room(length) - len(packing.end)  # where the context begins then
+    offsets = tokens.offsets[tokens.group_of("start")]
+    _, first_rows = np.unique(tokens.texts, return_index=True)
+    is_full = [
+        len(found := np.flatnonzero(tokens.ids["start"][offsets[row] : offsets[row + 1]] >= 0)) and found[0] == rest
+        for row in first_rows
+    ]
+    return np.flatnonzero(is_full).tolist()
 
 
 def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
@@ -87,7 +150,7 @@ def loss(recipe: Recipe, vocabulary: Vocabulary) -> SpanCrossentropy:
 
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`answer`, `start`, `end`, `score`, `no_answer` and `nbest`."""
-    return graph.answers(outputs, vocabulary["threshold"], extras, texts[1])
+    return graph.answers(outputs, vocabulary["threshold"], extras, texts[1], vocabulary.get("longest", 0))
 
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -141,4 +204,5 @@ ANSWER = Task(
     shown=worst,
     best_by=("f1",),
     calibrate=calibrate,
+    remarks=remarks,
 )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kft.data import checks
+from kft.data import checks, edges
 from kft.data.columns import Column
 from kft.data.nested import SPANS
 from kft.data.table import ROW, Table
@@ -34,6 +34,7 @@ from kft.text import tagging as graph
 def prepare(table: Table) -> Table:
     """Checks that triggers and arguments lie within their text."""
     if "events" in table.names():
+        table = edges.events(table)
         checks.check_events(table)
     return table
 
@@ -84,8 +85,13 @@ def _names(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def respond(model: Any, vocabulary: Vocabulary) -> Callable[[Sequence[Any]], dict[str, Any]]:
     """A function from texts to their events: the model tags the texts, and then those that mark the triggers."""
-    settings = {"labels": vocabulary["labels"], "missing": vocabulary["missing"]}
+    settings = {name: vocabulary[name] for name in ("labels", "missing")} | {"rule": tag.rule_of(vocabulary)}
     return responses.responder(partial(events.answer, **settings), model)
+
+
+def limits(parts: Mapping[str, Table], vocabulary: Vocabulary) -> list[str]:
+    """Those of `tag`, of triggers and arguments."""
+    return tag.limits({name: lessons(table) for name, table in parts.items()}, vocabulary)
 
 
 def by_losses(found: Mapping[str, float]) -> dict[str, float]:
@@ -164,4 +170,7 @@ EXTRACT = Task(
     shown=worst,
     best_by=("loss",),
     by_losses=by_losses,
+    limits=limits,
+    remarks=tag.remarks,
+    learnt=tag.learnt,
 )

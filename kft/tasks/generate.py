@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -40,7 +41,7 @@ BETWEEN = "\n\n"
 SETTINGS = ("max_new_tokens", "decoding", "num_beams", "top_k", "top_p", "temperature", "stop", "seed")
 
 
-def prepare(table: Table) -> Table:
+def prepare(table: Table, template: int = prompts.NEWEST) -> Table:
     """Inputs join their instructions; conversations become prompts and the responses to them, null where none is."""
     if "input" in table.names():
         prompts_, inputs = (table.rows[name] for name in ("prompt", "input"))
@@ -59,9 +60,18 @@ def prepare(table: Table) -> Table:
         raise DataError(f"{table.source}: found messages and a response; expected either, as the last turn responds.")
     rows = table.rows
     for place, name in enumerate(("prompt", "response")):
-        column = made_anew(table, "messages", lambda turns, place=place: prompts.split(turns)[place], pa.large_string())
+        column = made_anew(
+            table, "messages", lambda turns, place=place: prompts.split(turns, template)[place], pa.large_string()
+        )
         rows = rows.append_column(name, column)
     return replace(table, rows=rows)
+
+
+def learnt(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Conversations are written by the template that the run was trained with; the first runs do not name it."""
+    template = vocabulary.get("template", prompts.FIRST)
+    prompts.check(template)
+    return {"prepare": partial(prepare, template=template)}
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -70,7 +80,7 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
         raise RecipeError(
             "transfer=features trains a new head on a frozen backbone, and generate has none. Ask for transfer=full."
         )
-    settings = {"generation": {name: getattr(recipe, name) for name in SETTINGS}}
+    settings = {"generation": {name: getattr(recipe, name) for name in SETTINGS}, "template": prompts.NEWEST}
     return {**settings, "objective": "packed"} if recipe.packing else settings
 
 
@@ -95,7 +105,7 @@ def _aligned(tokens: Store) -> Aligned:
     return Aligned(np.asarray(tokens.ids[name]), group=tokens.group_of(name), pad=graph.NOT_LEARNT)
 
 
-def remarks(preprocessor: Any, tokens: Store) -> list[str]:
+def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabulary) -> list[str]:
     """A note where responses were too long and have lost their end. Each of those fills a row of the store."""
     aligned = _aligned(tokens)
     last = aligned.values[tokens.offsets[aligned.group][1:] - 1]
@@ -203,6 +213,7 @@ ROW_BY_ROW = Task(
     by_losses=by_losses,
     reads=("prompt",),
     unserved=unserved,
+    learnt=learnt,
 )
 PACKED = replace(ROW_BY_ROW, head=packed_head, arrange=lines.pack, network=packing.network)
 GENERATE = replace(ROW_BY_ROW, variants={"packed": PACKED})

@@ -93,6 +93,21 @@ def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], tex
     return {**decode.classes(first[:, num_slots:], vocabulary["labels"]), **found}
 
 
+def limits(parts: Mapping[str, Table], vocabulary: Vocabulary) -> list[str]:
+    """Those of the slots."""
+    return tag.limits(parts, vocabulary["slots"])
+
+
+def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabulary) -> list[str]:
+    """Those on the slots."""
+    return tag.remarks(preprocessor, tokens, table, vocabulary["slots"])
+
+
+def learnt(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Texts are read as the slots are."""
+    return tag.learnt(vocabulary["slots"])
+
+
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """The metrics of `tag`, and of the intents `intent_accuracy`; `exact_match` is the share of rows wholly right."""
     slots = tag.score(found, table, vocabulary["slots"])
@@ -129,4 +144,7 @@ JOINT = Task(
     metrics=metric_names,
     shown=worst,
     best_by=("exact_match",),
+    limits=limits,
+    remarks=remarks,
+    learnt=learnt,
 )

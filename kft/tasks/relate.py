@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kft.data import checks
+from kft.data import checks, edges
 from kft.data.columns import Column
 from kft.data.faults import Faults
 from kft.data.table import Table
@@ -30,6 +30,7 @@ def prepare(table: Table) -> Table:
         BadRows: Texts without both marks, or spans that are not one e1 and one e2.
     """
     if "spans" in table.names():
+        table = edges.spans(table)
         checks.check_spans(table)
         rows = zip(table.texts("text"), table.texts("spans"), strict=True)
         faults, texts = Faults(len(table)), []

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import checks, joined, store
+from kft.data import checks, edges, joined, store
 from kft.data.columns import Column
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
@@ -23,17 +23,23 @@ from kft.evaluation.tagging import Span
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
+from kft.tasks import reach
 from kft.tasks.classify import TEXT_GUESSES
+from kft.tasks.reach import Missed
 from kft.tasks.task import Task, Vocabulary
 from kft.text import tagging as graph
 from kft.text import words
 from kft.text.tagging import OUTSIDE
+
+RARE = 0.02
+"""Up to this share of spans off the edges of words is put down to slips of those who marked them."""
 
 
 def prepare(table: Table) -> Table:
     """Checks what belongs together; words become a text, and what is known of them spans of it."""
     if "words" not in table.names():
         if "spans" in table.names():
+            table = edges.spans(table)
             checks.check_spans(table)
         return table
     if "tags" in table.names():
@@ -43,7 +49,7 @@ def prepare(table: Table) -> Table:
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
-    """The classes of words, how the tags of entities are written, and the class of a word that is no token."""
+    """The classes of words, how tags of entities are written, the class of a word without a token, what a word is."""
     train = parts["train"]
     if "spans" in train.names():
         tags = {f"B-{span['label']}" for row in train.texts("spans") for span in row}
@@ -65,10 +71,63 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     else:
         kinds = sorted({tag.partition("-")[2] for tag in tags - {OUTSIDE}})
         classes, missing = [OUTSIDE, *(f"{position}-{kind}" for kind in kinds for position in "BI")], 0
-    learnt: Vocabulary = {"labels": classes, "scheme": scheme, "missing": missing}
+    learnt: Vocabulary = {"labels": classes, "scheme": scheme, "missing": missing, "words": _rule(train)}
     for table in parts.values():
         _check_known(table, learnt)
     return learnt
+
+
+def _rule(train: Table) -> str:
+    """What a word is: a character where spans need it, since more than a few of them begin or end inside words."""
+    by_words = _off_edges(train, words.WORDS)
+    if by_words.share <= RARE:
+        return words.WORDS
+    won = by_words.share - _off_edges(train, words.CHARACTERS).share
+    return words.CHARACTERS if won > RARE else words.WORDS
+
+
+def rule_of(vocabulary: Vocabulary) -> str:
+    """The rule that words are found by; runs of versions that had one only do not name it."""
+    return vocabulary.get("words", words.FIRST)
+
+
+def _off_edges(table: Table, rule: str) -> Missed:
+    if "spans" not in table.names():
+        return Missed()
+    return reach.off_edges(table.texts("text"), _gold(table), _found_words(table, rule))
+
+
+def limits(parts: Mapping[str, Table], vocabulary: Vocabulary) -> list[str]:
+    """Notes on spans that begin or end inside a word, and on what was made of that."""
+    notes, rule = [], rule_of(vocabulary)
+    if rule == words.CHARACTERS:
+        found = _off_edges(parts["train"], words.WORDS)
+        notes.append(
+            f"{parts['train'].where(found.row)}: the span {found.example} is part of a word; "
+            f"{found.told('spans of train')} are, so texts are read by the character rather than by the word."
+        )
+    inside = "character" if rule == words.CHARACTERS else "word"
+    for name, table in parts.items():
+        if (found := _off_edges(table, rule)).count:
+            notes.append(
+                f"{table.where(found.row)}: the span {found.example} begins or ends inside a {inside}; "
+                f"{found.told(f'spans of {name}')} do, and no answer can equal them."
+            )
+    return notes
+
+
+def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabulary) -> list[str]:
+    """A note on what shares a token with something else, and so cannot be told from it."""
+    labels, is_plain = vocabulary["labels"], vocabulary["scheme"] == "plain"
+    tags = list(_word_tags(table, vocabulary))
+    found = reach.by_tokens(tags, labels[vocabulary["missing"]], tokens, is_plain=is_plain)
+    if not found.count:
+        return []
+    what = "words" if is_plain else "entities"
+    return [
+        f"{table.where(found.row)} and others: {found.told(f'{what} of train')} begin or end inside a token of the "
+        "preset's tokenizer, or have none, and no answer can equal them. The tokens of another preset may fit better."
+    ]
 
 
 def _check_known(table: Table, vocabulary: Vocabulary) -> None:
@@ -111,7 +170,7 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
 def _word_tags(table: Table, vocabulary: Vocabulary) -> Iterator[list[str]]:
     """The true class of each word, text by text: of the given words, else of those that the graph finds."""
     if "spans" in table.names():
-        for spans, places in zip(_gold(table), _found_words(table), strict=True):
+        for spans, places in zip(_gold(table), _found_words(table, rule_of(vocabulary)), strict=True):
             yield tagging.at_words(spans, places)
     elif vocabulary["scheme"] == "plain":
         yield from table.texts("tags")
@@ -121,10 +180,11 @@ def _word_tags(table: Table, vocabulary: Vocabulary) -> Iterator[list[str]]:
             yield tagging.of_spans(spans, len(tags))
 
 
-def _found_words(table: Table) -> Iterator[list[tuple[int, int]]]:
-    """Start and end of the words that the graph finds in each text."""
+def _found_words(table: Table, rule: str | None = None) -> Iterator[list[tuple[int, int]]]:
+    """Start and end of the words that the graph finds in each text, by default as a fit on these rows would have it."""
+    find = words.finder(rule or _rule(table))
     for (texts,) in store.sliced([table.rows["text"]], len(table)):
-        found = words.find_in_strings(texts)
+        found = find(texts)
         for starts, ends in zip(found.starts.to_list(), found.ends.to_list(), strict=True):
             yield list(zip(starts, ends, strict=True))
 
@@ -168,7 +228,12 @@ def counts(aligned: Aligned, vocabulary: Vocabulary, tokens: Store) -> np.ndarra
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
     """`words` with their places, their `tags`, and `entities` unless the tags are plain."""
     labels, scheme, missing = (vocabulary[name] for name in ("labels", "scheme", "missing"))
-    return graph.answers(outputs, labels, scheme, missing, extras, texts)
+    return graph.answers(outputs, labels, scheme, missing, extras, texts, rule_of(vocabulary))
+
+
+def learnt(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Texts are read by the rule that the run was trained with."""
+    return {"features": graph.reader(rule_of(vocabulary))}
 
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -233,4 +298,7 @@ TAG = Task(
     metrics=metric_names,
     shown=worst,
     best_by=("entity_f1", "token_accuracy"),
+    limits=limits,
+    remarks=remarks,
+    learnt=learnt,
 )

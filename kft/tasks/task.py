@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import keras
@@ -126,7 +126,11 @@ class Task:
         by_losses: (mean losses over the rows, `loss` and those of `measures`) to metrics; such a task is judged by them
             while it trains, and the outputs are never held.
         measures: Further losses, by name.
-        remarks: (preprocessor, token store of train) to notes for the user; None where there are none.
+        limits: (tables of all parts, vocabulary) to notes on targets that no answer can equal; None where there are
+            none.
+        remarks: (preprocessor, token store of train, its table, vocabulary) to notes for the user; None where there are
+            none.
+        learnt: (vocabulary) to those of these fields that depend on it, such as how texts are read; None where none do.
         unserved: (vocabulary) to why such a model is not exported, or None.
     """
 
@@ -159,12 +163,15 @@ class Task:
     respond: Callable[[Any, Vocabulary], Callable[[Sequence[Any]], dict[str, Any]]] | None = None
     by_losses: Callable[[Mapping[str, float]], dict[str, float]] | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
-    remarks: Callable[[Any, Store], list[str]] | None = None
+    limits: Callable[[Mapping[str, Table], Vocabulary], list[str]] | None = None
+    remarks: Callable[[Any, Store, Table, Vocabulary], list[str]] | None = None
+    learnt: Callable[[Vocabulary], Mapping[str, Any]] | None = None
     unserved: Callable[[Vocabulary], str | None] | None = None
 
     def of(self, vocabulary: Vocabulary) -> Task:
         """The task as it goes on once its vocabulary is known."""
-        return self.variants[vocabulary["objective"]] if self.variants and "objective" in vocabulary else self
+        task = self.variants[vocabulary["objective"]] if self.variants and "objective" in vocabulary else self
+        return task if task.learnt is None else replace(task, **task.learnt(vocabulary))
 
     def row_counts(self, targets: Any, vocabulary: Vocabulary, store: Store) -> np.ndarray:
         """How many tokens, or rows, the loss of each row of a store is the mean of: `(rows,)` float32."""

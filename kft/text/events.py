@@ -40,7 +40,9 @@ def moved(span: tuple[int, int], start: int, end: int, kind: str) -> tuple[int, 
     return past(span[0], is_end=False), past(span[1], is_end=True)
 
 
-def answer(model: Any, texts: Sequence[tf.Tensor], *, labels: Sequence[str], missing: int) -> dict[str, tf.Tensor]:
+def answer(
+    model: Any, texts: Sequence[tf.Tensor], *, labels: Sequence[str], missing: int, rule: str
+) -> dict[str, tf.Tensor]:
     """The events of each text, as `extract` gives them.
 
     Args:
@@ -48,15 +50,16 @@ def answer(model: Any, texts: Sequence[tf.Tensor], *, labels: Sequence[str], mis
         texts: One column of strings.
         labels: The classes: `O`, then `B-` and `I-` of each `trigger:x` and `role:x`.
         missing: The class of words that no token stands for.
+        rule: What a word is, of `kft.text.words.RULES`.
     """
     plain = [name if name == OUTSIDE else f"{name[:2]}{name.partition(':')[2]}" for name in labels]
 
     def tag(strings: tf.Tensor, sort: str) -> dict[str, tf.Tensor]:
         is_banned = [name != OUTSIDE and not name[2:].startswith(sort) for name in labels]
-        features = tagging.encode(model.preprocessor, [strings])
+        features = tagging.encode(model.preprocessor, [strings], rule)
         inputs = {name: features.pop(name) for name in model.input}
         logits = tf.where(is_banned, IMPOSSIBLE, tf.cast(responses.outputs(model, inputs), tf.float32))
-        return tagging.answers(logits, plain, "bio", missing, features, [strings])
+        return tagging.answers(logits, plain, "bio", missing, features, [strings], rule)
 
     return extract(tag, texts[0])
 

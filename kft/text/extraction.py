@@ -45,7 +45,9 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
     return {**trimmed(features), TEXT: cut.rows}
 
 
-def answers(logits: tf.Tensor, threshold: float, extras: Mapping[str, Any], context: Any) -> dict[str, tf.Tensor]:
+def answers(
+    logits: tf.Tensor, threshold: float, extras: Mapping[str, Any], context: Any, longest: int = 0
+) -> dict[str, tf.Tensor]:
     """The best spans of each context over all its windows.
 
     A span's score is the sum of its start's and its end's logit; having no answer scores as the first token does, in
@@ -56,6 +58,7 @@ def answers(logits: tf.Tensor, threshold: float, extras: Mapping[str, Any], cont
         threshold: There is no answer where its probability is above this; 1 where every question has one.
         extras: What `encode` gives beside the backbone's inputs.
         context: `(batch,)` strings.
+        longest: Characters of the longest answer; one of up to `LONGEST_ANSWER` tokens may have more.
 
     Returns:
         `answer` `(batch,)` string, empty for none; `start` and `end` `(batch,)` int32, its characters in the context,
@@ -67,7 +70,7 @@ def answers(logits: tf.Tensor, threshold: float, extras: Mapping[str, Any], cont
     logits = tf.cast(logits, tf.float32)
     row = tf.cast(extras[TEXT], tf.int32)
     first, last = tf.cast(extras["start"], tf.int32), tf.cast(extras["end"], tf.int32)
-    spans = _of_windows(logits, first, last)
+    spans = _of_windows(logits, first, last, longest)
     start, end, score = _of_texts(*spans, row, tf.size(strings))
     none = tf.math.unsorted_segment_min(logits[:, 0, 0] + logits[:, 0, 1], row, tf.size(strings))
     probabilities = tf.nn.softmax(tf.concat([none[:, tf.newaxis], score], axis=1), axis=1)
@@ -96,7 +99,9 @@ def answers(logits: tf.Tensor, threshold: float, extras: Mapping[str, Any], cont
     }
 
 
-def _of_windows(logits: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _of_windows(
+    logits: tf.Tensor, first: tf.Tensor, last: tf.Tensor, longest: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Starts and ends in characters and scores of the spans of each window: `(windows, candidates²)` each."""
     is_context = (first >= 0) & (last > first)
     count = tf.minimum(CANDIDATES, tf.shape(logits)[1])
@@ -104,11 +109,11 @@ def _of_windows(logits: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tuple[t
     best_end, ends = tf.math.top_k(tf.where(is_context, logits[:, :, 1], IMPOSSIBLE), count)
     starts, ends = starts[:, :, tf.newaxis], ends[:, tf.newaxis, :]
     score = best_start[:, :, tf.newaxis] + best_end[:, tf.newaxis, :]
-    fits = (ends >= starts) & (ends < starts + LONGEST_ANSWER) & (score > IMPOSSIBLE / 2)
-    score = tf.where(fits, score, IMPOSSIBLE)
-    flattened = [tf.shape(logits)[0], count * count]
     start = tf.broadcast_to(tf.gather(first, starts[:, :, 0], batch_dims=1)[:, :, tf.newaxis], tf.shape(score))
     end = tf.broadcast_to(tf.gather(last, ends[:, 0, :], batch_dims=1)[:, tf.newaxis, :], tf.shape(score))
+    is_short = (ends < starts + LONGEST_ANSWER) | (end - start <= longest)
+    score = tf.where((ends >= starts) & is_short & (score > IMPOSSIBLE / 2), score, IMPOSSIBLE)
+    flattened = [tf.shape(logits)[0], count * count]
     return tf.reshape(start, flattened), tf.reshape(end, flattened), tf.reshape(score, flattened)
 
 

@@ -6,9 +6,7 @@ and `<start> response <end>` in its decoder. The special tokens are those of Ker
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras_hub
@@ -133,22 +131,8 @@ def text_of(
     return {"text": tf.strings.regex_replace(texts, _first_of(stop), "", replace_global=False) if stop else texts}
 
 
-@contextlib.contextmanager
-def without_xla() -> Iterator[None]:
-    """While open, Keras's `slice_update` is an op of TensorFlow's own, in place of XLA's, in what is traced.
-
-    KerasHub writes its caches with it. TensorFlow Serving does not run XLA's op, and elsewhere it is compiled first.
-    """
-    core = importlib.import_module("keras.src.backend.tensorflow.core")
-    own = core.slice_update
-    core.slice_update = _slice_update  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        core.slice_update = own  # type: ignore[attr-defined]
-
-
-def _slice_update(inputs: Any, start_indices: Any, updates: Any) -> tf.Tensor:
+def slice_update(inputs: Any, start_indices: Any, updates: Any) -> tf.Tensor:
+    """Keras's `slice_update` by an op of TensorFlow's own, in place of XLA's. Graph code."""
     inputs, begin = tf.convert_to_tensor(inputs), tf.stack([tf.cast(i, tf.int32) for i in start_indices])
     updates = tf.cast(updates, inputs.dtype)
     found = tf.raw_ops.TensorStridedSliceUpdate(

@@ -1,12 +1,14 @@
 """Words, their logits and their tags, in TensorFlow graph code that predict and the export share.
 
 Inside, tags are ids of classes: one for each tag of a plain scheme, or of `O`, `B-x` and `I-x` for entities. The words
-are those of `kft.text.words`, each read off its first token in the window that shows most of both its sides.
+are those of `kft.text.words`, each read off its first token in the window that shows most of both its sides. Words that
+are read off one token are one unit: they get one class, and are parts of one entity or of none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +21,23 @@ OUTSIDE = "O"
 IMPOSSIBLE = -1e9
 
 
-def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+@functools.cache
+def reader(rule: str) -> Callable[[Any, Sequence[tf.Tensor]], dict[str, tf.Tensor]]:
+    """`encode` by a rule of `words.RULES`.
+
+    Raises:
+        RunError: There is no such rule.
+    """
+    words.check(rule)
+
+    def features(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+        return encode(preprocessor, texts, rule)
+
+    features.__qualname__ = f"encode[{rule}]"  # by which token stores are told apart
+    return features
+
+
+def encode(preprocessor: Any, texts: Sequence[tf.Tensor], rule: str = words.WORDS) -> dict[str, tf.Tensor]:
     """Windows of the texts' tokens, and which words begin at each token. Graph code.
 
     Neighbouring windows share a quarter of a window's tokens.
@@ -27,6 +45,7 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
     Args:
         preprocessor: A KerasHub preprocessor of a text task.
         texts: `(batch,)` strings, and where the words are given their marks, as `words.marked` reads them.
+        rule: How other words are found.
 
     Returns:
         The backbone's inputs, each `(windows, tokens)`; `text` `(windows,)`; `word`, the number in its text of the
@@ -34,7 +53,7 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
         int32.
     """
     strings = characters.valid(texts[0])
-    found = _words(strings, texts[1:])
+    found = _words(strings, texts[1:], rule)
     tokens = offsets.tokenize(preprocessor.tokenizer, strings)
     length = preprocessor.sequence_length
     cut = windows.cut(layout.of(preprocessor), tokens.ids, length, stride=length // 4)
@@ -47,9 +66,9 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
     return {**trimmed(features), TEXT: cut.rows}
 
 
-def _words(strings: tf.Tensor, marks: Sequence[tf.Tensor]) -> Words:
+def _words(strings: tf.Tensor, marks: Sequence[tf.Tensor], rule: str) -> Words:
     """The words that are given, else those that are found."""
-    return words.marked(strings, tf.convert_to_tensor(marks[0])) if marks else words.find(strings)
+    return words.marked(strings, tf.convert_to_tensor(marks[0])) if marks else words.find(strings, rule)
 
 
 def _words_of_tokens(found: Words, tokens: offsets.Tokens) -> tuple[tf.Tensor, tf.Tensor]:
@@ -73,14 +92,19 @@ def of_first_windows(outputs: tf.Tensor, extras: Mapping[str, Any], text: Any) -
     return tf.gather(tf.convert_to_tensor(outputs)[:, 0], first)
 
 
-def word_logits(logits: tf.Tensor, extras: Mapping[str, tf.Tensor], found: Words, missing: int) -> tf.RaggedTensor:
-    """The logits of each word, ragged `(batch, words, classes)` by its first two dimensions.
+def word_logits(
+    logits: tf.Tensor, extras: Mapping[str, tf.Tensor], found: Words, missing: int
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """The logits of each word, and whether it is read off the same token as the word before it.
 
     Args:
         logits: `(windows, tokens, classes)` float.
         extras: What `encode` gives beside the backbone's inputs.
         found: The words of the texts.
         missing: The class of words that no token stands for.
+
+    Returns:
+        Ragged `(batch, words, classes)` float32 by its first two dimensions, and ragged `(batch, words)` bool.
     """
     num_words = tf.convert_to_tensor(extras["num_words"])
     at = tf.cast(tf.where(num_words > 0), tf.int32)  # (read tokens, 2)
@@ -95,7 +119,9 @@ def word_logits(logits: tf.Tensor, extras: Mapping[str, tf.Tensor], found: Words
     summed = tf.math.unsorted_segment_sum(values, word, total)
     is_read = tf.math.unsorted_segment_sum(tf.ones_like(word), word, total) > 0
     default = tf.one_hot(missing, tf.shape(logits)[-1], on_value=0.0, off_value=-20.0)
-    return found.starts.with_flat_values(tf.where(is_read[:, tf.newaxis], summed, default))
+    shares = tf.math.unsorted_segment_sum(tf.cast(within > 0, tf.int32), word, total) > 0
+    by_word = tf.where(is_read[:, tf.newaxis], summed, default)
+    return found.starts.with_flat_values(by_word), found.starts.with_flat_values(shares)
 
 
 def viterbi(logits: tf.Tensor, lengths: tf.Tensor, allowed: tf.Tensor, allowed_first: tf.Tensor) -> tf.Tensor:
@@ -158,6 +184,7 @@ def answers(
     missing: int,
     extras: Mapping[str, Any],
     texts: Sequence[Any],
+    rule: str = words.WORDS,
 ) -> dict[str, tf.Tensor]:
     """The words of each text, their tags, and the entities they make.
 
@@ -168,6 +195,7 @@ def answers(
         missing: The class of words that no token stands for.
         extras: What `encode` gives beside the backbone's inputs.
         texts: `(batch,)` strings, and where the words are given their marks.
+        rule: How other words are found. By the first one a word is a unit of its own, whichever token it is read off.
 
     Returns:
         `tags` and `words.text` `(batch, words)` strings, filled up with empty ones, `words.start` and `.end` `(batch,
@@ -175,14 +203,14 @@ def answers(
         and `.end` int32, and `.score` float32, the mean probability of its words' classes.
     """
     strings = characters.valid(tf.convert_to_tensor(texts[0]))
-    found = _words(strings, texts[1:])
-    by_word = word_logits(logits, extras, found, missing)
+    found = _words(strings, texts[1:], rule)
+    by_word, shares = word_logits(logits, extras, found, missing)
+    if rule == words.FIRST:
+        shares = shares.with_flat_values(tf.zeros_like(shares.flat_values))
     num_words = flat.lengths(found.starts)
     width = tf.maximum(tf.reduce_max(tf.concat([num_words, [0]], axis=0)), 1)
-    dense = by_word.to_tensor(0.0, shape=(None, None, len(classes)))
-    dense = tf.pad(dense, [[0, 0], [0, width - tf.shape(dense)[1]], [0, 0]])
     is_plain = scheme == "plain"
-    ids = tf.argmax(dense, axis=-1, output_type=tf.int32) if is_plain else _decoded(dense, num_words, classes)
+    ids, probability = _of_units(by_word, shares, width, classes, is_plain=is_plain)
     is_word = tf.sequence_mask(num_words, width)
 
     def filled(ragged: tf.RaggedTensor, fill: Any) -> tf.Tensor:
@@ -194,12 +222,55 @@ def answers(
     if is_plain:
         names = tf.gather(tf.constant(list(classes)), ids)
         return {**answer, "tags": tf.where(is_word, names, "")}
-    probability = tf.gather(tf.nn.softmax(dense, axis=-1), ids, batch_dims=2)
     return {
         **answer,
         "tags": tf.where(is_word, _written(ids, is_word, classes, scheme), ""),
         **_entities(strings, ids, probability, starts, ends, is_word, classes),
     }
+
+
+def _of_units(
+    by_word: tf.RaggedTensor, shares: tf.RaggedTensor, width: tf.Tensor, classes: Sequence[str], *, is_plain: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The class of each word and its probability, `(batch, width)`, decided once for all words of a unit.
+
+    Args:
+        by_word: The words' logits, ragged `(batch, words, classes)`.
+        shares: Whether a word belongs to the unit of the word before it, ragged `(batch, words)` bool.
+        width: Words of the longest text, or more.
+        classes: Their names.
+        is_plain: Whether any class may follow any other.
+    """
+    is_first = ~shares.flat_values
+    of_word = flat.rows(shares)
+    num_units = tf.math.unsorted_segment_sum(tf.cast(is_first, tf.int32), of_word, tf.cast(shares.nrows(), tf.int32))
+    heads = tf.boolean_mask(by_word.flat_values, is_first)
+    units = tf.RaggedTensor.from_row_lengths(heads, tf.cast(num_units, shares.row_splits.dtype), validate=False)
+    dense = units.to_tensor(0.0, shape=(None, None, len(classes)))
+    dense = tf.pad(dense, [[0, 0], [0, width - tf.shape(dense)[1]], [0, 0]])
+    ids = tf.argmax(dense, axis=-1, output_type=tf.int32) if is_plain else _decoded(dense, num_units, classes)
+    probability = tf.gather(tf.nn.softmax(dense, axis=-1), ids, batch_dims=2)
+
+    number = tf.cumsum(tf.cast(is_first, tf.int32)) - 1 - tf.gather(flat.begins(num_units), of_word)
+
+    def at_words(values: tf.Tensor, fill: Any) -> tf.Tensor:
+        padded = shares.with_flat_values(values).to_tensor(fill)
+        return tf.pad(padded, [[0, 0], [0, width - tf.shape(padded)[1]]], constant_values=fill)
+
+    unit = at_words(number, 0)
+    further = tf.constant([classes.index(continued(name)) if not is_plain else i for i, name in enumerate(classes)])
+    ids = tf.gather(ids, unit, batch_dims=1)
+    ids = tf.where(at_words(shares.flat_values, False), tf.gather(further, ids), ids)
+    return ids, tf.gather(probability, unit, batch_dims=1)
+
+
+def continued(name: str) -> str:
+    """The class of the words of a unit after its first.
+
+    >>> continued("B-PER"), continued("O")
+    ('I-PER', 'O')
+    """
+    return f"I-{name[2:]}" if name.startswith("B-") else name
 
 
 def _decoded(logits: tf.Tensor, lengths: tf.Tensor, classes: Sequence[str]) -> tf.Tensor:

@@ -46,9 +46,9 @@ def cut(
         RecipeError: A length without room for tokens, or a negative stride.
     """
     num_special = layout.num_special(1 if first is None else 2)
-    least_room = 1 if first is None else -(-length // 4)
+    least = 1 if first is None else least_room(length)
     needed = num_special + (1 if first is None else 2)
-    if length < needed or length < num_special + least_room:
+    if length < needed or length < num_special + least:
         raise RecipeError(
             f"max_length={length} leaves no room between the {num_special} special tokens of a window; expected "
             f"{needed} or more."
@@ -57,7 +57,7 @@ def cut(
         raise RecipeError(f"stride={stride}: expected 0 or more, the tokens that neighbouring windows share.")
 
     if first is not None:
-        first = first[:, : length - num_special - least_room]
+        first = first[:, : length - num_special - least]
     num_tokens = flat.lengths(ids)
     room = length - num_special - (tf.zeros_like(num_tokens) if first is None else flat.lengths(first))
     begins, sizes, rows = _spans(num_tokens, room, stride)
@@ -88,6 +88,11 @@ def cut(
         dense(no_head - 1, index, no_tail - 1, -1),
         tf.cast(dense(no_head, best, no_tail, 0), tf.bool),
     )
+
+
+def least_room(length: int) -> int:
+    """Tokens that a window leaves the second of two texts, however long the first is."""
+    return -(-length // 4)
 
 
 def _spans(num_tokens: tf.Tensor, room: tf.Tensor, stride: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

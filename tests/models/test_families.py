@@ -159,9 +159,13 @@ def test_family_answers_a_row_the_same_in_any_batch(family, make, tmp_path):
     texts = [" ".join(random.choice(WORDS, 1 + number % 25)) for number in range(NUM_TEXTS)]
     encoder = Encoder(model.preprocessor, 1)
     rows = store.in_memory(encoder([texts]), encoder)
+
+    signature = {name: tf.TensorSpec((None, None), tf.int32) for name in model.input}
+    graph = tf.function(lambda features: model(features, training=False), input_signature=[signature])
+
     def outputs(numbers, length):
         features = rows.batch(np.asarray(numbers), length, list(model.input))
-        found = np.asarray(model(features, training=False))
+        found = graph({name: tf.constant(value, tf.int32) for name, value in features.items()}).numpy()
         lengths = rows.lengths[numbers]
         return [row[:n] if make is heads.token_model else row for row, n in zip(found, lengths, strict=True)]
 

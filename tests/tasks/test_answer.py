@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import kft
+from kft import job
 from kft.errors import DataError
 from kft.evaluation import extraction
 from kft.models import heads, presets
@@ -88,6 +89,72 @@ def test_targets_are_the_tokens_of_the_answer_in_each_window(tiny_preset):
         part = slice(*tokens.offsets[""][row : row + 2])
         assert context[tokens.ids["start"][part][first] : tokens.ids["end"][part][last]] == "the invoice"
     assert not found[0, :2].any()
+
+
+def test_spaces_at_the_edges_of_an_answer_are_left_out_of_it_and_counted():
+    def answer(text, start=None):
+        return {"text": text, **({} if start is None else {"answer_start": start})}
+
+    context = "I saw Anna\u00a0 at sea"
+    given = [answer(" Anna", 5), answer("Anna\u00a0 ", 6), answer(" Anna "), answer("sea\n"), answer("Anna", 6)]
+    rows = [{"question": "who", "context": f"{context} {n}", "answers": [one]} for n, one in enumerate(given)]
+    data = kft.check(rows, validation=0)
+    gold = [row[0] for row in data.parts["train"].texts("answers")]
+    assert gold == [{"text": "Anna", "start": 6}] * 3 + [{"text": "sea", "start": 15}, {"text": "Anna", "start": 6}]
+    note = "<list>, row 1: answer ' Anna' has spaces at its edges, which are left out of it (4 of 5 answers have some)."
+    assert note in data.notes
+
+
+def test_answers_that_cannot_be_given_are_counted(tiny_preset):
+    long = " ".join(["the parcel was lost today", "my lamp"] * 30)
+    rows = [
+        {"question": "which", "context": long, "answers": long[: len(long) // 2]},  # longer than a window
+        {"question": "how much", "context": "it was 5", "answers": "it was"},
+        {
+            "question": "what",
+            "context": "the lampparcel was lost",
+            "answers": "mpparcel",
+        },  # `lamp`, then `parcel` cut up
+        {"question": "was it lost " * 9, "context": "the lamp", "answers": "lamp"},
+        *({"question": f"who {n}", "context": "the courier was late", "answers": "courier"} for n in range(8)),
+    ]
+    knobs = {"preset": tiny_preset, "max_length": 32, "validation": 0, "task": "answer"}
+    ready = job.prepare(kft.Recipe.of(**knobs), {"train": rows, "validation": 0, "test": None})
+    absent, inexact, full = ready.data.notes[-3:]
+    assert absent.startswith("<list>, row 1: 1 of 12 answers of train (8.33%) are in no window of 32 tokens whole")
+    assert inexact.startswith("<list>, row 3: 1 of 12 answers of train (8.33%) begin or end inside a token")
+    assert full.startswith("<list>, row 4: 1 of 12 questions of train (8.33%) fill the room that a window of 32 tokens")
+
+
+def padded_answers(extra, longest=0):
+    """Answers to four windows of two texts, as they come from a batch that is padded by as many tokens more."""
+    random = np.random.default_rng(0)
+    size = 4, 40
+    logits = random.normal(scale=2, size=(*size, 2)).astype(np.float32)
+    start = np.tile(np.arange(40, dtype=np.int32) - 3, (4, 1))
+    start[:, :3] = -1
+    extras = {"text": np.array([0, 0, 1, 1], np.int32), "start": start, "end": np.where(start >= 0, start + 1, -1)}
+    logits[1, 3, 0] = logits[1, 39, 1] = 50
+    more = [(0, 0), (0, extra)]
+    logits = np.pad(logits, [*more, (0, 0)], constant_values=7)  # whatever the network makes of padding
+    extras = {name: np.pad(v, more, constant_values=-1) if v.ndim == 2 else v for name, v in extras.items()}
+    found = graph.answers(tf.constant(logits), 1.0, extras, ["x" * 37] * 2, longest)
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def test_answers_do_not_depend_on_how_far_a_batch_is_padded():
+    alone = padded_answers(0)
+    for extra in (1, 24):
+        for name, values in padded_answers(extra).items():
+            np.testing.assert_array_equal(values, alone[name], err_msg=name)
+
+
+def test_answers_are_as_long_as_those_of_train():
+    assert padded_answers(0)["end"][0] - padded_answers(0)["start"][0] <= graph.LONGEST_ANSWER
+    assert (padded_answers(0, 37)["start"][0], padded_answers(0, 37)["end"][0]) == (0, 37)
+    lengths = [10] * 5 + [200]
+    rows = [{"question": str(n), "context": "y" * 200, "answers": "y" * size} for n, size in enumerate(lengths)]
+    assert kft.check(rows, task="answer", validation=0).vocabulary == {"threshold": 1.0, "longest": 200}
 
 
 def spans_by_hand(logits, extras, text):

@@ -45,6 +45,22 @@ def test_a_row_teaches_its_triggers_and_the_arguments_of_each():
     ]
 
 
+def test_triggers_and_arguments_lose_the_spaces_at_their_edges_and_may_be_parts_of_words():
+    text = "We preordered two lamps"
+    wide = {
+        "type": "order",
+        "trigger": {"start": 6, "end": 14},
+        "arguments": [{"role": "item", "start": 17, "end": 23}, {"role": "who", "start": 0, "end": 3}],
+    }
+    data = checked(*({"text": f"{text} {n}", "events": [wide]} for n in range(4)))
+    [event] = data.parts["train"].texts("events")[0]
+    assert (event["start"], event["end"]) == (6, 13)
+    assert [(one["start"], one["end"]) for one in event["arguments"]] == [(0, 2), (18, 23)]
+    assert "(12 of 12 spans have some)" in data.notes[0]
+    assert data.vocabulary["words"] == "characters/1"
+    assert "the span 'ordered' in 'preordered' is part of a word; 4 of 12 spans of train" in data.notes[1]
+
+
 PIECE = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=4)
 
 

@@ -12,9 +12,11 @@ def checked(*rows):
     return kft.check([*rows], task="relate", validation=0).parts["train"].texts("text")
 
 
-def test_spans_become_marks():
-    rows = [{"text": "Tea comes from China", "spans": SPANS, "relation": name} for name in "abab"]
-    assert checked(*rows) == [MARKED] * 4
+def test_spans_become_marks_without_spaces_at_their_edges():
+    wide = [{**SPANS[0], "start": 14}, {**SPANS[1], "end": 4}]
+    for spans in (SPANS, wide):
+        rows = [{"text": "Tea comes from China", "spans": spans, "relation": name} for name in "abab"]
+        assert checked(*rows) == [MARKED] * 4
 
 
 @pytest.mark.parametrize("text", ["Tea", "<e1>Tea</e1>", f"{MARKED} {MARKED}"])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kft
+from kft import job
 from kft.data import formats, store
 from kft.data.store import Aligned
 from kft.errors import DataError
@@ -36,7 +37,7 @@ def run(message_rows, quick, tmp_path_factory):
 
 
 def test_entities_are_found_where_they_are(run):
-    assert run.task is TAG  # by the columns
+    assert run.task.name == "tag"  # by the columns
     assert run.metrics["test"]["entity_f1"] > 0.9
     (answer,) = run.predict(["the  Invoice was\tlost today"])
     ((kind, text, start, end, score),) = [tuple(entity.values()) for entity in answer["entities"]]
@@ -106,6 +107,113 @@ def test_an_odd_sequence_is_noted_and_read_as_an_entity():
     data = kft.check(rows, validation=0)
     assert any("I-drink" in note for note in data.notes)
     assert data.vocabulary["labels"] == ["O", "B-drink", "I-drink"]
+
+
+def spanned(text, *parts):
+    """A row whose spans are where these parts first are in the text."""
+    starts = [text.index(part) for part in parts]
+    return {
+        "text": text,
+        "spans": [{"start": s, "end": s + len(p), "label": "X"} for s, p in zip(starts, parts, strict=True)],
+    }
+
+
+def best_f1(rows):
+    """The F1 of a tagger that makes no mistake, and what the rows' check says."""
+    data = kft.check(rows, task="tag", validation=0)
+    table = data.parts["train"]
+    truth, best = [], []
+    places = tag._found_words(table, data.vocabulary["words"])
+    for text, gold, words in zip(table.texts("text"), tag._gold(table), places, strict=True):
+        answered = [(words[a][0], words[b][1], kind) for kind, a, b in tagging.entities(tagging.at_words(gold, words))]
+        truth.append(tagging.of_spans(gold, len(text)))
+        best.append(tagging.of_spans(answered, len(text)))
+    return tagging.scored(truth, best, is_plain=False)["entity_f1"], data
+
+
+@pytest.mark.parametrize("part", [" Anna", "Anna\n", "\u00a0Anna \u200b"])
+def test_spaces_at_the_edges_of_spans_are_left_out_and_counted(part):
+    found, data = best_f1([spanned(f"{n} see{part}here", part if n % 2 else "Anna") for n in range(10)])
+    assert found == 1
+    assert "row 2: the span" in data.notes[0] and "(5 of 10 spans have some)" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "rule"),
+    [
+        ("see Anna here", ["Anna"], "words/2"),
+        ("the Anna-based plan", ["Anna"], "words/2"),
+        ("see 5kg here", ["5", "kg"], "words/2"),
+        ("K팝에서", ["K"], "words/2"),
+        ("ฉันอยู่ที่กรุงเทพมหานคร", ["กรุงเทพ"], "words/2"),
+        ("das EUweite Gesetz", ["EU"], "characters/1"),
+        ("see Portos here", ["Porto"], "characters/1"),
+        ("رأيت آنا فيبورتو", ["بورتو"], "characters/1"),
+        ("서울에서 왔다", ["서울"], "characters/1"),
+    ],
+)
+def test_a_tagger_that_makes_no_mistake_can_answer_every_span(text, parts, rule):
+    found, data = best_f1([spanned(f"({letter}) {text}", *parts) for letter in "abcdefghij"])
+    assert (found, data.vocabulary["words"]) == (1, rule)
+    assert [note for note in data.notes if "by the character" in note] == list(data.notes) * (rule == "characters/1")
+
+
+def test_a_few_spans_inside_words_are_counted_and_change_no_rule():
+    rows = [spanned(f"see Anna {n} here", "Anna") for n in range(99)] + [spanned("das EUweite Gesetz", "EU")]
+    found, data = best_f1(rows)
+    assert data.vocabulary["words"] == "words/2" and 0.98 < found < 1
+    note = "<list>, row 100: the span 'EU' in 'EUweite' begins or ends inside a word; 1 of 100 spans of train (1%) do,"
+    assert data.notes[-1].startswith(note)
+
+
+def model_with_pieces(tiny_bert, tmp_path, *pieces):
+    preset = presets.find(tiny_bert(tmp_path / "preset", *pieces))
+    return heads.token_model(preset, len(CLASSES), max_length=32, dtype="float32", seed=0)
+
+
+def answered(model, text, classes_of_tokens, rule):
+    """The answer where the network is sure of these classes, token by token."""
+    features = graph.encode(model.preprocessor, [tf.constant([text])], rule)
+    length = features["token_ids"].shape[1]
+    ids = [CLASSES.index(name) for name in ["O", *classes_of_tokens]] + [0] * (length - 1 - len(classes_of_tokens))
+    found = graph.answers(tf.one_hot([ids], len(CLASSES)) * 9, CLASSES, "bio", 0, features, [tf.constant([text])], rule)
+    (answer,) = task.rows({name: value.numpy() for name, value in found.items()}, {})
+    return answer
+
+
+def test_words_that_share_a_token_are_parts_of_one_entity(tiny_bert, tmp_path):
+    model = model_with_pieces(tiny_bert, tmp_path, "กรุงเทพ", "##มหานคร", "5kg")
+    text = "กรุงเทพมหานคร 5kg lamp"
+    answer = answered(model, text, ["B-LOC", "O", "B-PER", "I-PER"], "words/2")
+    assert [(one["type"], one["text"]) for one in answer["entities"]] == [("LOC", "กรุงเทพ"), ("PER", "5kg lamp")]
+    assert [w["text"] for w in answer["words"]][-3:] == ["5", "kg", "lamp"]
+    assert answer["tags"][-3:] == ["B-PER", "I-PER", "I-PER"]
+    first = answered(model, text, ["B-LOC", "O", "B-PER", "I-PER"], "words/1")
+    assert [one["text"] for one in first["entities"]] == ["กรุงเทพมหานคร", "5kg lamp"]
+
+
+def test_characters_that_share_a_token_are_parts_of_one_entity(tiny_bert, tmp_path):
+    model = model_with_pieces(tiny_bert, tmp_path, "eu", "##weite")
+    answer = answered(model, "the EUweite", ["O", "B-LOC", "O"], "characters/1")
+    assert [(one["text"], one["start"], one["end"]) for one in answer["entities"]] == [("EU", 4, 6)]
+
+
+def test_entities_that_no_tokens_stand_for_are_counted(tiny_bert, tmp_path):
+    rows = [spanned(f"the {word} is late {n}", "5") for n in range(4) for word in ("5kg", "5 kg")]
+    knobs = {"preset": tiny_bert(tmp_path / "preset", "5kg", "5", "kg"), "validation": 0, "task": "tag"}
+    ready = job.prepare(kft.Recipe.of(**knobs), {"train": rows, "validation": 0, "test": None})
+    assert ready.data.notes[-1].startswith(
+        "<list>, row 1 and others: 4 of 8 entities of train (50%) begin or end inside a token"
+    )
+
+
+def test_a_run_that_names_no_rule_keeps_the_first(run):
+    older = {name: value for name, value in run.vocabulary.items() if name != "words"}
+    text = "the lamp5 is late"
+    for vocabulary, expected in ((older, ["the", "lamp5"]), (run.vocabulary, ["the", "lamp", "5"])):
+        opened = Run(run.path, TAG.of(vocabulary), vocabulary, run.manifest)
+        (answer,) = opened.predict([text])
+        assert [word["text"] for word in answer["words"]][: len(expected)] == expected
 
 
 def prepared(rows):

@@ -7,9 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kft.data import joined
-from kft.text import words
+from kft.errors import RunError
+from kft.text import tagging, words
 
-in_graph = tf.function(words.find, input_signature=[tf.TensorSpec([None], tf.string)])
+in_graph = words.finder(words.WORDS)
+by_every_rule = pytest.mark.parametrize("rule", words.RULES)
 ways = pytest.mark.parametrize("find", [words.find, in_graph], ids=["eager", "graph"])
 
 # What has broken tokenizers before, put together in every order.
@@ -43,21 +45,23 @@ def is_space(character):
     return character.isspace() or character in "\u200b\ufeff"
 
 
-@settings(max_examples=200, deadline=None)
-@given(texts)
-@example(["\U000e0067\u200d\0"])
-def test_words_are_spans_that_cover_what_is_no_space(batch):
-    for text, row in zip(batch, found(in_graph, *batch), strict=True):
+@by_every_rule
+@settings(max_examples=100, deadline=None)
+@given(batch=texts)
+@example(batch=["\U000e0067\u200d\0"])
+def test_words_are_spans_that_cover_what_is_no_space(batch, rule):
+    for text, row in zip(batch, found(words.finder(rule), *batch), strict=True):
         assert [text[start:end] for _, start, end in row] == [word for word, _, _ in row]
         covered = [i for _, start, end in row for i in range(start, end)]
         assert covered == [i for i, character in enumerate(text) if not is_space(character)]
         assert all(start < end for _, start, end in row)
 
 
-@settings(max_examples=200, deadline=None)
-@given(texts)
-def test_no_word_begins_inside_a_character(batch):
-    for text, row in zip(batch, found(in_graph, *batch), strict=True):
+@by_every_rule
+@settings(max_examples=100, deadline=None)
+@given(batch=texts)
+def test_no_word_begins_inside_a_character(batch, rule):
+    for text, row in zip(batch, found(words.finder(rule), *batch), strict=True):
         for _, start, _ in row:
             if unicodedata.category(text[start]) in ("Mn", "Mc", "Me", "Cf"):
                 assert start == 0 or is_space(text[start - 1])
@@ -93,6 +97,35 @@ def test_no_word_begins_inside_a_character(batch):
 def test_words_of_many_scripts(find, text, expected):
     [row] = found(find, text)
     assert [word for word, _, _ in row] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "second", "characters"),
+    [
+        ("5kg x²", "5kg x²", "5 kg x ²", "5 k g x ²"),
+        ("iPhone15 abc中", "iPhone15 abc 中", "iPhone 15 abc 中", "i P h o n e 1 5 a b c 中"),
+        ("EUweite", "EUweite", "EUweite", "E U w e i t e"),
+        ("K팝에서", "K팝에서", "K 팝에서", "K 팝 에 서"),
+        ("\u1112\u1161\u11ab글", "\u1112\u1161\u11ab글", "\u1112\u1161\u11ab글", "\u1112\u1161\u11ab 글"),
+        ("обʼєкт µm", "обʼєкт µm", "обʼєкт µm", "о б ʼ є к т µ m"),
+        ("VIPам", "VIPам", "VIP ам", "V I P а м"),
+        ("ที่กรุงเทพ ๑๒", "ที่กรุงเทพ ๑๒", "ที่ ก รุ ง เ ท พ ๑๒", "ที่ ก รุ ง เ ท พ ๑ ๒"),
+        ("ລາວ", "ລາວ", "ລ າ ວ", "ລ າ ວ"),
+        ("မြန်မာ က္က", "မြန်မာ က္က", "မြ န် မာ က္က", "မြ န် မာ က္က"),
+        ("ខ្មែរ", "ខ្មែរ", "ខ្មែ រ", "ខ្មែ រ"),
+        ("cafe\u0301!", "cafe\u0301 !", "cafe\u0301 !", "c a f e\u0301 !"),
+        ("👩\u200d👧🇩🇪🇫🇷", "👩\u200d👧 🇩🇪 🇫🇷", "👩\u200d👧 🇩🇪 🇫🇷", "👩\u200d👧 🇩🇪 🇫🇷"),
+    ],
+)
+def test_each_rule_cuts_where_its_name_has_always_said(text, first, second, characters):
+    for rule, expected in zip((words.FIRST, words.WORDS, words.CHARACTERS), (first, second, characters), strict=True):
+        [row] = found(words.finder(rule), text)
+        assert " ".join(word for word, _, _ in row) == expected
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(RunError, match="found words by the rule 'words/9'. Did you mean"):
+        tagging.reader("words/9")
 
 
 @ways
