@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kft import tasks
-from kft.data import asked, benchmarks, clean, columns, faults, formats, official, split
+from kft.data import asked, benchmarks, clean, columns, faults, formats, official, schemas, split
 from kft.data.columns import Column
 from kft.data.table import GROUP, ROW, Table
 from kft.errors import RecipeError, did_you_mean
@@ -116,11 +116,12 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         benchmark, _ = benchmarks.find(train)
         task = replace(tasks.find(benchmark.task), best_by=benchmark.metrics)
     elif recipe.task == "auto":
-        task, why = tasks.decide(read["train"], given)
+        name, why = schemas.decide(read["train"], given)
+        task = tasks.find(name)
         notes.append(f"task: {why}")
     else:
         task = tasks.find(recipe.task)
-    tasks.check_given(task, given)
+    schemas.check_given(task.name, given)
     refuse_other_knobs(recipe, task.name)
     chosen = columns.choose(read["train"], task.columns, given)
     notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by])

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from kft import run
-from kft.data import benchmarks, columns, formats
-from kft.data.columns import Column
+from kft.data import benchmarks, columns, formats, schemas
 from kft.errors import RecipeError
 from kft.models import handles
 from kft.recipe import COLUMN_KNOBS, Recipe
 
 MOST_BYTES = 64 * 2**20
-"""The largest file that is read whole here, since it is read again for the fit; of a larger one the header is."""
+"""The largest file that is read here, since it is read again for the fit."""
 
 
 def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = True) -> None:
@@ -42,7 +41,7 @@ def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = T
 
 
 def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
-    """Refuses the path of rows that are not there or cannot be read, or that lack a column which the recipe names.
+    """Refuses the path of rows that are not there or cannot be read, or whose columns do not fit the recipe.
 
     Raises:
         DataError: As the fit would.
@@ -55,10 +54,11 @@ def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
     if path.stat().st_size > MOST_BYTES:
         return
     table = formats.read(source, role=role, file_format=formats.format_for(source, recipe.task))
-    given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
-    wanted = [Column(name, "text", required=False) for name, column in given.items() if column]
     if role == "train":
-        columns.choose(table, wanted, given)
+        given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
+        task = schemas.decide(table, given)[0] if recipe.task == "auto" else recipe.task
+        schemas.check_given(task, given)
+        columns.choose(table, schemas.COLUMNS[task], given)
 
 
 def _refuse_names(recipe: Recipe) -> None:

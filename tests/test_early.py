@@ -12,6 +12,9 @@ from kft.cli import main
 ROWS = "text,topic\n" + "".join(f"my parcel {i},{'ab'[i % 2]}\n" for i in range(20))
 REFUSED = {
     "a wrong column": (["fit", "rows.csv", "--label", "topik"], 3, "no column 'topik', given as label. Did you mean"),
+    "no column that could be the label": (["fit", "plain.csv"], 3, "cannot tell which column is the label"),
+    "columns of no one task": (["fit", "rows.csv", "--label", "topic", "--answers", "text"], 2, "to no one task"),
+    "a column of another task": (["fit", "rows.csv", "--task", "tag", "--answers", "text"], 2, "tag has no answers"),
     "a missing file": (["check", "row.csv"], 3, "the train data does not exist. Did you mean 'rows.csv'?"),
     "missing validation rows": (["plan", "rows.csv", "--validation", "dev.csv"], 3, "the validation data does not"),
     "an unknown ending": (["fit", "rows.xyz"], 3, "the ending '.xyz' names no known format"),
@@ -34,6 +37,7 @@ REFUSED = {
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text(ROWS)
+    (tmp_path / "plain.csv").write_text(ROWS.replace("topic", "other"))
     (tmp_path / "rows.xyz").write_text(ROWS)
     (tmp_path / "damaged.csv").write_text("text,topic\na\n")
     (tmp_path / "full").mkdir()

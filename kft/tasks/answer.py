@@ -9,8 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import checks
-from kft.data.columns import Column
+from kft.data import checks, schemas
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.evaluation import extraction, shown
@@ -187,11 +186,7 @@ def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabul
 
 ANSWER = Task(
     name="answer",
-    columns=(
-        Column("question", "text", guesses=("question", "query")),
-        Column("context", "text", guesses=("context", "passage", "paragraph", "document"), repeats="together"),
-        Column("answers", "answers", guesses=("answers", "answer")),
-    ),
+    columns=schemas.COLUMNS["answer"],
     prepare=prepare,
     vocabulary=vocabulary,
     targets=targets,

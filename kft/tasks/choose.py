@@ -14,8 +14,9 @@ import keras
 import numpy as np
 import pyarrow as pa
 
-from kft.data.columns import Column
+from kft.data import schemas
 from kft.data.faults import Faults
+from kft.data.schemas import CHOICES, MOST_CHOICES
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError
@@ -26,9 +27,6 @@ from kft.recipe import Recipe
 from kft.tasks import classify
 from kft.tasks.task import Task, Vocabulary
 from kft.text import choices as graph
-
-MOST = 8
-NAMES = tuple(f"choice{number}" for number in range(1, MOST + 1))
 
 
 def prepare(table: Table) -> Table:
@@ -42,19 +40,23 @@ def prepare(table: Table) -> Table:
         counts = [len(row) for row in lists]
         faults = Faults(len(table))
         for index, count in enumerate(counts):
-            if count != counts[0] or count > MOST:
-                expected = f"{min(counts[0], MOST)}, as the first row has" if counts[0] <= MOST else f"{MOST} at most"
+            if count != counts[0] or count > MOST_CHOICES:
+                expected = (
+                    f"{min(counts[0], MOST_CHOICES)}, as the first row has"
+                    if counts[0] <= MOST_CHOICES
+                    else f"{MOST_CHOICES} at most"
+                )
                 faults.add(index, f"{table.where(index)}: has {count} choices; expected {expected}.")
         faults.refuse()
         rows = table.rows.drop_columns(["choices"])
-        for name, column in zip(NAMES, zip(*lists, strict=True), strict=False):
+        for name, column in zip(CHOICES, zip(*lists, strict=True), strict=False):
             rows = rows.append_column(name, pa.chunked_array([pa.array(column, pa.large_string())]))
         table = replace(table, rows=rows)
     return _numbered(table) if "label" in table.names() else table
 
 
 def _given(table: Table) -> list[str]:
-    return [name for name in NAMES if name in table.names()]
+    return [name for name in CHOICES if name in table.names()]
 
 
 def _numbered(table: Table) -> Table:
@@ -90,8 +92,8 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     names = _given(parts["train"])
     if len(names) < 2:
         raise DataError(
-            f"{parts['train'].source}: rows have {len(names)} choices; expected 2 to {MOST}: a column `choices` of "
-            "lists, or columns choice1, choice2, …"
+            f"{parts['train'].source}: rows have {len(names)} choices; expected 2 to {MOST_CHOICES}: a column "
+            "`choices` of lists, or columns choice1, choice2, …"
         )
     return {"labels": [str(number) for number in range(len(names))]}
 
@@ -135,15 +137,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 
 CHOOSE = Task(
     name="choose",
-    columns=(
-        Column("text", "text", guesses=(*classify.TEXT_GUESSES, "question"), repeats="together"),
-        *(
-            Column(name, "text", required=False, guesses=(name, f"choice_{number}", f"option{number}"))
-            for number, name in enumerate(NAMES, 1)
-        ),
-        Column("choices", "choices", required=False, guesses=("choices", "options"), instead_of="choice1"),
-        Column("label", "label", guesses=("label", "answer", "correct")),
-    ),
+    columns=schemas.COLUMNS["choose"],
     prepare=prepare,
     vocabulary=vocabulary,
     targets=targets,

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import clean
-from kft.data.columns import Column
+from kft.data import clean, schemas
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
@@ -20,21 +19,6 @@ from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
-
-TEXT_GUESSES = (
-    "text",
-    "sentence",
-    "sentence1",
-    "content",
-    "message",
-    "review",
-    "premise",
-    "question1",
-    "query",
-    "#1 string",
-)
-PAIR_GUESSES = ("text_pair", "sentence2", "hypothesis", "question2", "#2 string")
-LABEL_GUESSES = ("label", "labels", "class", "category", "target", "sentiment", "topic", "intent", "quality")
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -130,11 +114,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 CLASSIFY = Task(
     name="classify",
-    columns=(
-        Column("text", "text", guesses=TEXT_GUESSES, repeats="together"),
-        Column("text_pair", "text", required=False, guesses=PAIR_GUESSES, repeats="noted"),
-        Column("label", "label", guesses=LABEL_GUESSES),
-    ),
+    columns=schemas.COLUMNS["classify"],
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kft.data.columns import Column
+from kft.data import schemas
 from kft.data.faults import BadRows
 from kft.data.hashes import normalised, row_hashes
 from kft.data.store import Store
@@ -21,12 +21,10 @@ from kft.evaluation import metrics, retrieval, shown
 from kft.models import contrast, encoders
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.classify import PAIR_GUESSES, TEXT_GUESSES
 from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
 
 TEXTS = ("text", "text_pair", "negative")
-NUMBER_GUESSES = ("label", "score", "similarity", "similarity_score")
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -166,12 +164,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 EMBED = Task(
     name="embed",
-    columns=(
-        Column("text", "text", guesses=("anchor", *TEXT_GUESSES), repeats="together"),
-        Column("text_pair", "text", guesses=("positive", *PAIR_GUESSES), repeats="noted"),
-        Column("negative", "text", required=False, guesses=("negative", "hard_negative")),
-        Column("label", "number", required=False, guesses=NUMBER_GUESSES),
-    ),
+    columns=schemas.COLUMNS["embed"],
     check=check,
     vocabulary=vocabulary,
     targets=targets,

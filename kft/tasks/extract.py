@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kft.data import checks, edges
-from kft.data.columns import Column
+from kft.data import checks, edges, schemas
 from kft.data.nested import SPANS
 from kft.data.table import ROW, Table
 from kft.errors import DataError, did_you_mean
 from kft.evaluation import metrics, shown
 from kft.recipe import Recipe
 from kft.tasks import tag, task
-from kft.tasks.classify import TEXT_GUESSES
 from kft.tasks.task import Task, Vocabulary
 from kft.text import events, responses
 from kft.text import tagging as graph
@@ -151,10 +149,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 EXTRACT = Task(
     name="extract",
-    columns=(
-        Column("text", "text", guesses=TEXT_GUESSES),
-        Column("events", "events", guesses=("events",)),
-    ),
+    columns=schemas.COLUMNS["extract"],
     prepare=prepare,
     lessons=lessons,
     vocabulary=vocabulary,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kft.data import packing as lines
-from kft.data.columns import Column
+from kft.data import schemas
 from kft.data.faults import Faults
 from kft.data.messages import BLANK
 from kft.data.nested import made_anew
@@ -30,13 +30,6 @@ from kft.tasks.task import Task, Vocabulary
 from kft.text import generation as graph
 from kft.text import prompts
 
-PROMPT_GUESSES = (
-    *("prompt", "instruction", "input", "source", "article", "document", "dialogue", "dialog", "passage"),
-    *("question", "text"),
-)
-RESPONSE_GUESSES = (
-    *("response", "completion", "output", "target", "summary", "highlights", "abstract", "translation", "answer"),
-)
 BETWEEN = "\n\n"
 SETTINGS = ("max_new_tokens", "decoding", "num_beams", "top_k", "top_p", "temperature", "stop", "seed")
 
@@ -189,12 +182,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 ROW_BY_ROW = Task(
     name="generate",
-    columns=(
-        Column("prompt", "text", guesses=PROMPT_GUESSES),
-        Column("messages", "messages", required=False, guesses=("messages", "conversation"), instead_of="prompt"),
-        Column("input", "addition", required=False, guesses=("input", "context"), beside=("prompt", "instruction")),
-        Column("response", "response", guesses=RESPONSE_GUESSES, within="messages"),
-    ),
+    columns=schemas.COLUMNS["generate"],
     prepare=prepare,
     check=check,
     vocabulary=vocabulary,

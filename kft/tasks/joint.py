@@ -14,8 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import clean
-from kft.data.columns import Column
+from kft.data import clean, schemas
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import PresetError
@@ -130,7 +129,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 JOINT = Task(
     name="joint",
-    columns=(*tag.TAG.columns, Column("label", "label", guesses=("intent", *classify.LABEL_GUESSES))),
+    columns=schemas.COLUMNS["joint"],
     prepare=tag.prepare,
     derived=tag.TAG.derived,
     reads=tag.TAG.reads,

@@ -12,8 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import clean
-from kft.data.columns import Column
+from kft.data import clean, schemas
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
@@ -21,7 +20,6 @@ from kft.evaluation import metrics, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks import classify
 from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
 
@@ -118,7 +116,7 @@ def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabul
 
 MULTILABEL = Task(
     name="multilabel",
-    columns=(*classify.CLASSIFY.columns[:2], Column("label", "labels", guesses=classify.LABEL_GUESSES)),
+    columns=schemas.COLUMNS["multilabel"],
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,

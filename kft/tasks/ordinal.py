@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data.columns import Column
+from kft.data import schemas
 from kft.data.faults import Faults
 from kft.data.table import Table
 from kft.data.targets import INTEGER
@@ -27,7 +27,6 @@ from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import classify
-from kft.tasks.regress import NUMBER_GUESSES
 from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
 
@@ -89,7 +88,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 
 ORDINAL = Task(
     name="ordinal",
-    columns=(*classify.CLASSIFY.columns[:2], Column("label", "label", guesses=NUMBER_GUESSES)),
+    columns=schemas.COLUMNS["ordinal"],
     check=check,
     vocabulary=classify.vocabulary,
     targets=classify.targets,

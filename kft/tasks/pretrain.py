@@ -13,8 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import blocks
-from kft.data.columns import Column
+from kft.data import blocks, schemas
 from kft.data.feed import Disguise
 from kft.data.masking import Masking, Pairing, num_hidden
 from kft.data.store import Aligned, Store
@@ -25,7 +24,6 @@ from kft.models import language, presets
 from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.classify import TEXT_GUESSES
 from kft.tasks.task import Task, Vocabulary
 from kft.text import causal, layout, masked, responses
 
@@ -188,7 +186,7 @@ def perplexities(model: Any, vocabulary: Vocabulary) -> Callable[[Any], dict[str
 
 MLM = Task(
     name="pretrain",
-    columns=(Column("text", "text", guesses=TEXT_GUESSES),),
+    columns=schemas.COLUMNS["pretrain"],
     vocabulary=vocabulary,
     targets=num_maskable,
     features=masked.encode,

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data.columns import Column
+from kft.data import schemas
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError
@@ -21,11 +21,8 @@ from kft.evaluation import metrics, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.classify import PAIR_GUESSES, TEXT_GUESSES
 from kft.tasks.task import Task, Vocabulary
 from kft.text import decode, tokens
-
-NUMBER_GUESSES = ("label", "score", "value", "rating", "target", "stars", "similarity", "urgency", "price")
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -88,11 +85,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 REGRESS = Task(
     name="regress",
-    columns=(
-        Column("text", "text", guesses=TEXT_GUESSES, repeats="together"),
-        Column("text_pair", "text", required=False, guesses=PAIR_GUESSES, repeats="noted"),
-        Column("label", "number", guesses=NUMBER_GUESSES),
-    ),
+    columns=schemas.COLUMNS["regress"],
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,

@@ -14,8 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kft.data import checks, edges
-from kft.data.columns import Column
+from kft.data import checks, edges, schemas
 from kft.data.faults import Faults
 from kft.data.table import Table
 from kft.tasks import classify
@@ -69,11 +68,7 @@ def _marked(text: str, spans: list[dict[str, Any]]) -> str:
 RELATE = replace(
     classify.CLASSIFY,
     name="relate",
-    columns=(
-        Column("text", "text", guesses=classify.TEXT_GUESSES),
-        Column("spans", "marks", required=False, guesses=("spans", "entities")),
-        Column("label", "label", guesses=("relation", *classify.LABEL_GUESSES)),
-    ),
+    columns=schemas.COLUMNS["relate"],
     prepare=prepare,
     features=marks.encode,
     best_by=("macro_f1",),

@@ -13,8 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import checks, edges, joined, store
-from kft.data.columns import Column
+from kft.data import checks, edges, joined, schemas, store
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
@@ -24,7 +23,6 @@ from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import reach
-from kft.tasks.classify import TEXT_GUESSES
 from kft.tasks.reach import Missed
 from kft.tasks.task import Task, Vocabulary
 from kft.text import tagging as graph
@@ -276,14 +274,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 TAG = Task(
     name="tag",
-    columns=(
-        Column("text", "text", guesses=TEXT_GUESSES),
-        Column("words", "words", required=False, guesses=("words", "tokens", "token"), instead_of="text"),
-        Column("spans", "spans", guesses=("spans", "entities")),
-        Column(
-            "tags", "tags", required=False, guesses=("tags", "ner_tags", "pos_tags", "upos", "pos"), instead_of="spans"
-        ),
-    ),
+    columns=schemas.COLUMNS["tag"],
     prepare=prepare,
     derived=("marks",),
     reads=("text",),
