@@ -27,6 +27,7 @@ from kft.models import first_token, presets, scratch
 from kft.models.contrast import compares_rows
 from kft.models.presets import Preset
 from kft.recipe import Recipe
+from kft.text import unknown
 from kft.text.tokens import Encoder
 from kft.training import devices, inference, loop, occurring
 from kft.training.devices import Devices
@@ -190,12 +191,15 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         transfer_plan.apply(model, recipe.transfer)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores, cache_notes = _tokens(data, model)
+        unknown_share = unknown_tokens(data, model.preprocessor.tokenizer)
         planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
         peak, head_peak = _learning_rates(recipe, model)
         loss = data.task.loss(recipe, data.vocabulary)
         given = model.preprocessor, stores["train"], data.lessons["train"], data.vocabulary
         remarks = data.task.remarks(*given) if data.task.remarks else []
         remarks += _on_comparisons(loss, recipe, chosen, micro_batches)
+        warning = unknown.warning(recipe.preset, unknown_share)
+        remarks += [] if warning is None else [warning]
         data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *remarks])))
         trained, frozen = parameters(model)
         network = first_token.network(data.task.network(model, len(data.text_columns)), model)
@@ -240,8 +244,17 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             len({(len(batch.rows), batch.length) for batch in planned}) if chosen.is_compiled else 1,
         ),
         memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly),
+        unknown_share=unknown_share,
     )
     return Job(recipe, data, model, stores, trainer, loss, forecast)
+
+
+def unknown_tokens(data: Dataset, tokenizer: Any) -> float | None:
+    """The share of unknown tokens in a sample of the training rows at even distances; None where there are none."""
+    table = data.parts["train"]
+    sample = table.take(np.arange(0, len(table), max(1, len(table) // tokenise.SAMPLE)))
+    names = [name for name in data.text_columns if name in sample.names()]
+    return unknown.share(tokenizer, sliced([sample.rows[name] for name in names], len(sample)))
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from kft import dataset, disk, early, job, run
 from kft.dataset import Dataset
-from kft.errors import OutOfMemory, RunError, TrainingError
+from kft.errors import OutOfMemory, PresetError, RunError, TrainingError
 from kft.evaluation import figures, metrics, report
 from kft.job import Job
 from kft.models import presets, saving
 from kft.recipe import Recipe
 from kft.run import Run
+from kft.text import unknown
 from kft.training import checkpoints, history, loop
 from kft.training.checkpoints import Position
 from kft.training.forecast import Forecast
@@ -65,7 +66,8 @@ def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs:
 def check(train: Any, **knobs: Any) -> Dataset:
     """Carries out `kft.check`."""
     recipe, rows = early.split_rows(train, knobs)
-    return dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
+    data = dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
+    return replace(data, notes=(*data.notes, *_unknown(recipe, data)))
 
 
 def plan(train: Any, **knobs: Any) -> Forecast:
@@ -76,6 +78,24 @@ def plan(train: Any, **knobs: Any) -> Forecast:
 
 
 # -- the steps, in order -------------------------------------------------------------------------------------------
+
+
+def _unknown(recipe: Recipe, data: Dataset) -> list[str]:
+    """How much of the training rows the preset's tokenizer does not know; the weights are not read."""
+    if recipe.preset in presets.SCRATCH:
+        return []  # its tokenizer comes of these rows
+    preset = presets.find(recipe.preset)
+    try:
+        tokenizer = preset.tokenizer()
+    except PresetError as error:
+        if Path(preset.handle).is_dir():
+            raise
+        return [f"unknown tokens: not measured, since the preset could not be fetched: {error}"]
+    share = job.unknown_tokens(data, tokenizer)
+    if share is None:
+        return []
+    told = f"unknown tokens: {share:.1%} of those of a sample of train, by {recipe.preset}"
+    return [unknown.warning(recipe.preset, share) or told]
 
 
 def _begun(recipe: Recipe, rows: Mapping[str, Any], run_dir: Path, quiet: bool) -> Job:

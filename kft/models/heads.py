@@ -10,8 +10,9 @@ import keras_hub
 from keras import ops, saving
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
-from kft.models import overwritten, xlnet
-from kft.models.presets import Preset, masked_lm_class
+from kft.errors import PresetError
+from kft.models import overwritten, preset_files, xlnet
+from kft.models.presets import Preset, masked_lm_class, with_rules
 from kft.text.tokens import SequencePreprocessor
 
 
@@ -265,8 +266,12 @@ def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
     """The fine-tuned task model that a run saved under `preset_dir`, weights, head and preprocessor included."""
     from kft.models import encoders  # noqa: F401  (registers its model)
 
+    preset_files.check(preset_dir)
     with overwritten.by_files():
-        return get_preset_loader(preset_dir).load_task(task_class(preset_dir), True, True, dtype=dtype, compile=False)
+        task = get_preset_loader(preset_dir).load_task(task_class(preset_dir), True, True, dtype=dtype, compile=False)
+    overwritten.require_finite(task, str(preset_dir), PresetError)
+    with_rules(task.preprocessor.tokenizer, preset_dir)
+    return task
 
 
 def task_class(preset_dir: str) -> type:

@@ -1,4 +1,4 @@
-"""Pretrained weights without random ones before them: numbers that a file is about to overwrite are not drawn."""
+"""Pretrained weights read without random ones before them: numbers that a file is about to overwrite are not drawn."""
 
 from __future__ import annotations
 
@@ -10,23 +10,52 @@ import keras
 from keras import ops
 from keras.src.initializers.random_initializers import RandomInitializer
 
+from kft.errors import KftError
 from kft.models.stand_ins import standing_in
 
 
 @contextlib.contextmanager
 def by_files() -> Iterator[None]:
-    """Variables made in here begin without numbers; at its end those that no file has filled get their random ones."""
+    """Variables made in here begin without numbers; at its end those that nothing was assigned to get random ones."""
     waiting: list[tuple[Any, Any]] = []
-    begin = keras.Variable._initialize_with_initializer
+    filled: dict[int, Any] = {}  # the variables themselves, so that no number is used twice
+    begin, assign = keras.Variable._initialize_with_initializer, keras.Variable.assign
 
     def begin_without_numbers(variable: Any, initializer: Any) -> None:
         if isinstance(initializer, RandomInitializer):
             waiting.append((variable, initializer))
-            initializer = keras.initializers.Constant(float("nan"))  # a file may well fill in zeros
+            initializer = keras.initializers.Zeros()
         begin(variable, initializer)
 
-    with standing_in(keras.Variable, "_initialize_with_initializer", begin_without_numbers):
+    def assign_and_record(variable: Any, value: Any) -> Any:
+        filled[id(variable)] = variable
+        return assign(variable, value)
+
+    # Keras has no hook for either; whatever reads a file ends in `assign`.
+    with (
+        standing_in(keras.Variable, "_initialize_with_initializer", begin_without_numbers),
+        standing_in(keras.Variable, "assign", assign_and_record),
+    ):
         yield
     for variable, initializer in waiting:
-        if ops.all(ops.isnan(variable)):
+        if id(variable) not in filled:
             variable.assign(initializer(variable.shape, dtype=variable.dtype))
+
+
+def require_finite(model: Any, where: str, error: type[KftError]) -> None:
+    """Refuses a model with a weight that is NaN or infinite.
+
+    Args:
+        model: A Keras model or layer.
+        where: What is refused, for the message.
+        error: What is raised.
+
+    Raises:
+        KftError: Of the kind `error`: names the first such variable.
+    """
+    for variable in model.weights:
+        if keras.backend.is_float_dtype(variable.dtype) and not bool(ops.all(ops.isfinite(variable))):
+            raise error(
+                f"{where}: the weights {variable.path} hold numbers that are not finite (NaN or infinite). The file is "
+                "damaged, or its training went wrong; get it anew."
+            )

@@ -16,14 +16,17 @@ from typing import Any
 
 import keras
 import keras_hub
-from keras_hub.src.utils.preset_utils import get_preset_loader
+from keras_hub.src.utils.preset_utils import ASSET_DIR, get_preset_loader
 
 from kft.errors import PresetError, did_you_mean
-from kft.models import handles, overwritten
+from kft.models import handles, hugging_face, original_tokenizers, overwritten, preset_files
 from kft.models.handles import HUBS
+from kft.text import rules
 
 SCRATCH = {"scratch:bert": keras_hub.models.BertBackbone, "scratch:gpt2": keras_hub.models.GPT2Backbone}
 """Models that begin with random weights and a tokenizer of the training texts; see `kft.models.scratch`."""
+
+TOKENIZER = "tokenizer"  # the folder of its vocabulary, under the assets of a preset
 
 TEXT_INPUTS = {"token_ids", "segment_ids", "padding_mask"} | {
     f"{side}_{name}" for side in ("encoder", "decoder") for name in ("token_ids", "padding_mask")
@@ -50,8 +53,17 @@ class Preset:
         Raises:
             PresetError: The weights cannot be read, or it needs more than text.
         """
-        with _told(self.name), overwritten.by_files():
-            backbone = get_preset_loader(self.handle).load_backbone(self.backbone_class, True, dtype=dtype)
+        with _told(self.name):
+            loader = _loader(self.handle)
+            is_foreign = preset_files.is_hugging_face(loader.config)
+            settings = hugging_face.forgotten(loader.config) if is_foreign else {}
+            if is_foreign:
+                hugging_face.check_weights(self.handle, loader.config)
+            with overwritten.by_files():
+                backbone = loader.load_backbone(self.backbone_class, True, dtype=dtype, **settings)
+            if is_foreign:
+                hugging_face.add_token_types(self.handle, loader.config, backbone)
+            overwritten.require_finite(backbone, f"preset {self.name!r}", PresetError)
         inputs = set(backbone.input) if isinstance(backbone.input, dict) else set()
         if not inputs or not inputs <= TEXT_INPUTS:
             raise PresetError(
@@ -61,10 +73,22 @@ class Preset:
         return backbone
 
     def tokenizer(self) -> Any:
-        """The tokenizer that belongs to the backbone."""
-        tokenizer_class = _paired(keras_hub.tokenizers.Tokenizer, self.backbone_class)
+        """The tokenizer that belongs to the backbone, which reads texts as the original one.
+
+        Raises:
+            PresetError: Its files cannot be read or say what cannot be done, or it has more tokens than the backbone
+                has embeddings.
+        """
+        tokenizer_class = _paired(keras_hub.tokenizers.Tokenizer, self.backbone_class) or keras_hub.tokenizers.Tokenizer
         with _told(self.name):
-            return get_preset_loader(self.handle).load_tokenizer(tokenizer_class or keras_hub.tokenizers.Tokenizer)
+            loader = _loader(self.handle)
+            if preset_files.is_hugging_face(loader.config):
+                tokenizer = original_tokenizers.of_hugging_face(self.handle, tokenizer_class, loader.config)
+            else:
+                tokenizer = with_rules(loader.load_tokenizer(tokenizer_class), self.handle)
+                tokenizer = original_tokenizers.of_keras_hub(tokenizer)
+        _check_rows(self.name, tokenizer, loader.config)
+        return tokenizer
 
     def classifier_class(self) -> type | None:
         """KerasHub's own TextClassifier for this backbone, or None where it has none."""
@@ -110,7 +134,10 @@ def find(name: str) -> Preset:
     backbone_class = _backbone_class_of_builtin(handle)
     if backbone_class is None:
         with _told(name):
-            backbone_class = get_preset_loader(handle).check_backbone_class()
+            loader = _loader(handle)
+            if preset_files.is_hugging_face(loader.config):
+                hugging_face.check(handle, loader.config)
+            backbone_class = loader.check_backbone_class()
     has_tokenizer_file = Path(handle, "tokenizer.json").is_file()
     if not has_tokenizer_file and _paired(keras_hub.tokenizers.Tokenizer, backbone_class) is None:
         raise PresetError(
@@ -131,6 +158,38 @@ def _handle(name: str) -> str:
             f"KerasHub's {len(known)} preset names, {', '.join([*SCRATCH, *HUBS])} or a directory."
         )
     return name
+
+
+def _loader(handle: str) -> Any:
+    """KerasHub's loader of a preset whose files were checked."""
+    preset_files.check(handle)
+    return get_preset_loader(handle)
+
+
+def with_rules(tokenizer: Any, handle: str) -> Any:
+    """The tokenizer with the rules that kft saved beside its vocabulary, if there are any.
+
+    Raises:
+        PresetError: The file of the rules is damaged.
+    """
+    found = rules.read(Path(handle, ASSET_DIR, TOKENIZER)) if Path(handle).is_dir() else None
+    return tokenizer if found is None else rules.attach(tokenizer, found)
+
+
+def _check_rows(name: str, tokenizer: Any, config: dict[str, Any]) -> None:
+    """Refuses a tokenizer with ids past the backbone's embeddings, by the preset's config.json."""
+    inner = config.get("config", {}) if "registered_name" in config else config
+    sizes = (inner.get(key) for key in ("vocabulary_size", "vocab_size"))
+    num_rows = next((size for size in sizes if isinstance(size, int)), None)
+    ids = getattr(tokenizer, "vocabulary", None)
+    num_ids = max(ids.values()) + 1 if isinstance(ids, dict) else tokenizer.vocabulary_size()
+    found = rules.of(tokenizer)
+    num_ids = max([num_ids, *(added.id + 1 for added in (found.added if found else ()))])
+    if num_rows is not None and num_ids > num_rows:
+        raise PresetError(
+            f"preset {name!r}: its tokenizer has {num_ids:,} pieces, its config.json {num_rows:,} rows of embeddings; "
+            "expected no more pieces than rows. Take tokenizer and weights of the same model."
+        )
 
 
 def _backbone_class_of_builtin(name: str) -> Any:
@@ -168,6 +227,11 @@ class _told:
             return
         if isinstance(error, json.JSONDecodeError):
             raise PresetError(f"preset {self.name!r}: its config.json is not valid JSON: {error}") from error
+        if isinstance(error, KeyError):
+            raise PresetError(
+                f"preset {self.name!r} cannot be loaded: a JSON file of it has no {error}, or the weights have no such "
+                "name. Expected the files that KerasHub's save_to_preset or transformers' save_pretrained write."
+            ) from error
         raise PresetError(f"preset {self.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 

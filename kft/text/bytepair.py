@@ -19,11 +19,33 @@ from keras_hub.src.tokenizers.byte_pair_tokenizer import (
     create_alts_for_unsplittable_tokens,
 )
 
-from kft.text import flat
+from kft.text import characters, flat, normalizers
+from kft.text.changes import normalized
+from kft.text.rules import Rules
 
 # KerasHub's tokenizer puts this digit before a space to end a piece there, and drops it later, the text's own as well.
 _MARKER = "\u096c"
 _MARKED_SPACE = rf"( )([^\s{SPECIAL_WHITESPACES}])"
+
+
+# What the original tokenizers split texts by, without their look-ahead `\s+(?!\S)`, which RE2 does not have. In its
+# place a byte that is in no valid UTF-8 stands where the look-ahead would end a run of spaces: before the last of them.
+_CUT = b"\xff"
+_S, _ROW_S = normalizers.SPACES, normalizers.ROW_SPACES
+_OTHER = rf"[^{_S}\p{{L}}\p{{N}}]"
+_LLAMA = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
+    rf"| ?{_OTHER}+[\r\n]*|[{_S}]*[\r\n]+|[{_S}]+"
+)
+_GPT = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?\p{{N}}+| ?{_OTHER}+|[{_S}]+"
+WORDS = {
+    "gpt2": _GPT,
+    "gpt2_digits": _GPT,
+    "llama3": _LLAMA.replace("DIGITS", "{1,3}"),
+    "qwen2": _LLAMA.replace("DIGITS", ""),
+}
+_RUN_END = {_GPT: rf"([{_S}])([{_S}])([^{_S}])"}  # of the others a line end is no last space
+_LINE_RUN_END = rf"([{_S}])([{_ROW_S}])([^{_S}])"
 
 
 class _Pieces(NamedTuple):
@@ -81,6 +103,81 @@ def spans(tokenizer: Any, ids: tf.RaggedTensor, texts: tf.Tensor) -> tuple[tf.Ra
     starts = tf.gather(read_byte, tf.gather(first, starts)) - text_begins
     ends = tf.gather(read_byte, tf.gather(last, ends)) + 1 - text_begins
     return ids.with_flat_values(tf.maximum(starts, 0)), ids.with_flat_values(ends)
+
+
+def by_rules(
+    tokenizer: Any, rules: Rules, texts: tf.Tensor
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+    """Token ids as the original tokenizer gives them by these rules, and the bytes that each stands for. Graph code.
+
+    Args:
+        tokenizer: A KerasHub `BytePairTokenizer`, for its vocabulary and merges.
+        rules: How texts are cut into words.
+        texts: `(batch,)` strings of valid UTF-8 without NUL.
+
+    Returns:
+        Ids, starts and ends, ragged `(batch, tokens)` int32. They cut a character where tokens do.
+    """
+    plain, plain_starts, plain_ends = normalized(texts, rules.normalizers)
+    has_prefix = tf.fill(tf.shape(plain), False)
+    if rules.prefix_space:
+        has_prefix = (plain != "") & (tf.strings.substr(plain, 0, 1) != " ")
+    marked = tf.where(has_prefix, tf.strings.join([" ", plain]), plain)
+    if rules.split == "gpt2_digits":
+        marked = tf.strings.regex_replace(marked, r"\p{N}", _CUT + rb"\0" + _CUT)
+    words = WORDS[rules.split]
+    marked = tf.strings.regex_replace(marked, _RUN_END.get(words, _LINE_RUN_END), rb"\1" + _CUT + rb"\2\3")
+    pieces, begins, _ = tensorflow_text.regex_split_with_offsets(marked, words, words)
+    begins = characters.flat_offsets(marked, begins)
+    is_piece = tf.strings.substr(pieces.flat_values, 0, 1) != _CUT
+    begins = tf.boolean_mask(begins, is_piece)
+    pieces = tf.ragged.boolean_mask(pieces, pieces.with_flat_values(is_piece))
+    ids = _merged(tokenizer, pieces.flat_values, rules.whole_words)  # ragged (pieces, tokens)
+
+    lengths = tf.maximum(tf.strings.length(tokenizer.id_to_token_map.lookup(ids.flat_values), unit="UTF8_CHAR"), 1)
+    within = tf.cumsum(lengths, exclusive=True)
+    owner = flat.rows(ids)
+    first_of = tf.gather(tf.concat([within, [0]], axis=0), tf.cast(ids.row_starts(), tf.int32))
+    num_cuts = tf.cumsum(tf.cast(characters.flat_bytes(marked) == _CUT[0], tf.int32))
+    begins -= tf.gather(tf.concat([num_cuts, [0]], axis=0), begins)
+    starts = tf.gather(begins, owner) + within - tf.gather(first_of, owner)
+
+    ids = tf.RaggedTensor.from_row_splits(ids.flat_values, tf.gather(ids.row_splits, pieces.row_splits), validate=False)
+    rows, prefix = flat.rows(ids), tf.cast(has_prefix, tf.int32)
+    # From bytes of all texts with their prefixes to those of all plain ones.
+    shift = tf.gather(tf.cumsum(prefix), rows)
+    plain_begins = tf.gather(flat.begins(tf.strings.length(plain)), rows)
+    starts, ends = (tf.maximum(offsets - shift, plain_begins) for offsets in (starts, starts + lengths))
+    is_empty = starts == ends  # the prefix itself, which stands before the text
+    text_begins = tf.gather(flat.begins(tf.strings.length(texts)), rows)
+    limit = tf.maximum(tf.size(plain_starts) - 1, 0)
+    starts = tf.gather(plain_starts, tf.minimum(starts, limit)) - text_begins
+    ends = tf.where(is_empty, starts, tf.gather(plain_ends, tf.maximum(ends - 1, 0)) - text_begins)
+    return ids, ids.with_flat_values(starts), ids.with_flat_values(ends)
+
+
+def _merged(tokenizer: Any, pieces: tf.Tensor, whole_words: bool) -> tf.RaggedTensor:
+    """Ids of the tokens of `(pieces,)` strings, ragged: KerasHub's merges, and its cache of pieces that were seen.
+
+    The cache and the loop are private to KerasHub's tokenizer; it offers neither without its own way to cut texts.
+    """
+
+    def learn() -> tf.Tensor:
+        unseen = tf.boolean_mask(pieces, seen == "")
+        alphabet = tokenizer.byte2unicode.lookup(tf.strings.bytes_split(unseen))
+        merged = tf.strings.reduce_join(tokenizer._bpe_merge_tf(alphabet), axis=1, separator=" ")
+        if whole_words:
+            whole = tf.strings.reduce_join(alphabet, axis=1)
+            merged = tf.where(tokenizer.token_to_id_map.lookup(whole) >= 0, whole, merged)
+        tokenizer.cache.insert(unseen, merged)
+        return tokenizer.cache.lookup(pieces)
+
+    tokenizer._maybe_initialized_tf()
+    seen = tokenizer.cache.lookup(pieces)
+    joined = tf.cond(tf.reduce_any(seen == ""), learn, lambda: seen)
+    tokens = tf.strings.split(joined, sep=" ")
+    ids = tokenizer.token_to_id_map.lookup(tokens.flat_values)
+    return tokens.with_flat_values(tf.cast(ids, tf.int32))
 
 
 def _mark(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,6 +5,8 @@ TensorFlow's own `tf.repeat` and `RaggedTensor.value_rowids` take memory for all
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
@@ -44,3 +46,15 @@ def repeat(values: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     [7, 7, 9]
     """
     return tf.gather(values, owners(lengths))
+
+
+def with_single(
+    ragged: Sequence[tf.RaggedTensor], is_single: tf.Tensor, values: Sequence[tf.Tensor]
+) -> tuple[tf.RaggedTensor, ...]:
+    """Ragged `(rows, values)`, several at once, with one value more in the rows where `is_single`: `(rows,)` each."""
+    found = []
+    for each, value in zip(ragged, values, strict=True):
+        counts = tf.cast(is_single, each.row_splits.dtype)
+        singles = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(value, is_single), counts, validate=False)
+        found.append(tf.concat([each, singles], axis=1))
+    return tuple(found)

@@ -9,7 +9,7 @@ import tensorflow_text  # noqa: F401  (registers the ops that tokenizers use)
 from keras_hub.tokenizers import BytePairTokenizer, SentencePieceTokenizer, WordPieceTokenizer, XLMRobertaTokenizer
 
 from kft.errors import PresetError
-from kft.text import bytepair, characters, flat, sentencepiece, wordpiece
+from kft.text import bytepair, characters, flat, original, rules, sentencepiece, wordpiece
 from kft.text.words import Words
 
 
@@ -80,7 +80,9 @@ def tokenize(tokenizer: Any, texts: tf.Tensor) -> Tokens:
     texts = characters.valid(texts)
     seen = characters.without_nul(texts)
     kind = _kind(tokenizer)
-    if kind is WordPieceTokenizer:
+    if rules.of(tokenizer) is not None:
+        ids, starts, ends = original.tokenize(tokenizer, seen)
+    elif kind is WordPieceTokenizer:
         ids, starts, ends = wordpiece.spans(tokenizer, seen)
     else:
         # Outside a graph KerasHub takes a Python path, whose ids can differ.

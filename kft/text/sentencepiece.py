@@ -7,6 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from kft.text import flat
+from kft.text.changes import normalized
+from kft.text.rules import Rules
 
 # The piece that stands for a space, or for the one that SentencePiece puts before a text.
 _SPACE_PIECE = "\u2581"
@@ -32,3 +34,20 @@ def spans(tokenizer: Any, ids: tf.RaggedTensor, texts: tf.Tensor) -> tuple[tf.Ra
     limit = tf.gather(tf.strings.length(texts), flat.rows(ids))
     last = tf.where(is_part, tf.minimum(first + 1, limit), last)
     return ids.with_flat_values(first), ids.with_flat_values(last)
+
+
+def by_rules(
+    tokenizer: Any, rules: Rules, texts: tf.Tensor
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+    """Token ids by these rules, and the bytes of the text that each stands for, as `spans`."""
+    plain, plain_starts, plain_ends = normalized(texts, rules.normalizers)
+    ids = type(tokenizer)._tokenize_tf(tokenizer, plain)
+    starts, ends = spans(tokenizer, ids, plain)
+    rows = flat.rows(ids)
+    plain_begins, begins = (tf.gather(flat.begins(tf.strings.length(strings)), rows) for strings in (plain, texts))
+    limit = tf.maximum(tf.size(plain_starts) - 1, 0)
+    first = tf.gather(plain_starts, tf.minimum(starts.flat_values + plain_begins, limit)) - begins
+    last = tf.gather(plain_ends, tf.maximum(ends.flat_values + plain_begins - 1, 0)) - begins
+    first = tf.minimum(first, tf.gather(tf.strings.length(texts), rows))
+    last = tf.where(starts.flat_values < ends.flat_values, last, first)
+    return ids, ids.with_flat_values(first), ids.with_flat_values(last)

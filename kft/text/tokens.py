@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that tokenizers use)
 from keras import saving
 
+from kft.errors import PresetError
 from kft.text import characters
 from kft.text.encoded import Encoded
 
@@ -72,6 +73,7 @@ class Encoder:
             lambda *texts: features(preprocessor, texts),
             input_signature=[tf.TensorSpec((None,), tf.string)] * num_texts,
         )
+        self._preprocessor = preprocessor
         self.name = f"{features.__module__}.{features.__qualname__}"
         self.max_length = int(preprocessor.sequence_length)
         self.num_tokens = int(preprocessor.tokenizer.vocabulary_size())
@@ -87,6 +89,11 @@ class Encoder:
         found = self._features(texts)
         masks = {name.removesuffix(MASK): mask for name, mask in found.items() if name.endswith(MASK)}
         ids = {n: v.astype(np.int32) for n, v in found.items() if not n.endswith(MASK) and n != TEXT}
+        if any((value < 0).any() for value in ids.values()):
+            raise PresetError(
+                f"{type(self._preprocessor.tokenizer).__name__}: its vocabulary lacks a byte that stands in the texts. "
+                "Expected a byte-level vocabulary with all 256 bytes; choose another preset."
+            )
         any_feature = next(iter(ids.values()))
         lengths = (
             {group: np.maximum(mask.astype(np.int64).sum(axis=1), 1) for group, mask in masks.items()}

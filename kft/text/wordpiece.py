@@ -21,16 +21,15 @@ from keras_hub.src.tokenizers.word_piece_tokenizer import (
     pretokenize,
 )
 
-from kft.text import characters, flat
+from kft.text import characters, flat, normalizers
+from kft.text.changes import changed
+from kft.text.rules import Rules
 
-# What can merge with the character before it in a composed normal form: marks, Hangul letters, halfwidth voice marks.
-_MAY_COMPOSE = (
-    r"\p{M}|[\x{1100}-\x{11FF}\x{A960}-\x{A97F}\x{D7B0}-\x{D7FF}\x{3131}-\x{318E}\x{FFA0}-\x{FFDC}\x{FF9E}\x{FF9F}]"
-)
+MAX_WORD_CHARACTERS = 100  # a longer word is unknown, as in BERT's own tokenizer
 
 
 def spans(tokenizer: Any, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
-    """Token ids as the tokenizer gives them, and the bytes of the text that each stands for. Graph code.
+    """Token ids as KerasHub's tokenizer gives them, and the bytes of the text that each stands for. Graph code.
 
     Args:
         tokenizer: A KerasHub `WordPieceTokenizer` that splits its text.
@@ -40,22 +39,79 @@ def spans(tokenizer: Any, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedT
         Ids, starts and ends, ragged `(batch, tokens)` int32. The unknown token spans its whole word.
     """
     special = get_special_tokens_pattern(tokenizer._special_tokens_for_splitting())
-    plain, plain_starts, plain_ends = changed(texts, lambda strings: _without_accents(tokenizer, strings))
-    words, word_starts, word_ends = tensorflow_text.regex_split_with_offsets(
-        plain, *_split_patterns(tokenizer, special)
+    return _read(
+        texts,
+        lambda strings: _without_accents(tokenizer, strings),
+        _split_patterns(tokenizer, special),
+        lambda strings: pretokenize(strings, tokenizer.lowercase, False, False, False, special),
+        tokenizer._fast_word_piece.tokenize_with_offsets,
     )
+
+
+def by_rules(
+    tokenizer: Any, rules: Rules, texts: tf.Tensor
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+    """Likewise, as BERT's own tokenizer gives them by these rules."""
+    return _read(
+        texts,
+        lambda strings: normalizers.normalized(strings, rules.normalizers),
+        (rf"[{normalizers.SPACES}]|{PUNCTUATION_REGEX}", PUNCTUATION_REGEX),
+        None,
+        lambda words: _pieces(tokenizer, words),
+    )
+
+
+def _pieces(tokenizer: Any, words: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+    """The pieces of `(n,)` words. KerasHub's own limit is 100 bytes a word, BERT's is 100 characters."""
+    if not hasattr(tokenizer, "kft_word_piece"):
+        with tf.init_scope():
+            tokenizer.kft_word_piece = tensorflow_text.FastWordpieceTokenizer(
+                vocab=tokenizer.vocabulary,
+                token_out_type=tf.int32,
+                suffix_indicator=tokenizer.suffix_indicator,
+                unknown_token=tokenizer.oov_token,
+                no_pretokenization=True,
+                max_bytes_per_word=4 * MAX_WORD_CHARACTERS,
+            )
+    is_long = tf.strings.length(words, unit="UTF8_CHAR") > MAX_WORD_CHARACTERS
+    ids, starts, ends = tokenizer.kft_word_piece.tokenize_with_offsets(tf.where(is_long, "", words))
+    starts, ends = (offsets.with_flat_values(tf.cast(offsets.flat_values, tf.int32)) for offsets in (starts, ends))
+    unknown = tf.fill(tf.shape(words), tf.constant(tokenizer.token_to_id(tokenizer.oov_token), tf.int32))
+    return flat.with_single((ids, starts, ends), is_long, (unknown, tf.zeros_like(unknown), tf.strings.length(words)))
+
+
+def _read(
+    texts: tf.Tensor,
+    before: Callable[[tf.Tensor], tf.Tensor],
+    patterns: tuple[str, str],
+    after: Callable[[tf.Tensor], tf.Tensor] | None,
+    pieces: Callable[[tf.Tensor], tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]],
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+    """Texts changed, cut into words, these changed again and cut into pieces; with the bytes that each stands for.
+
+    Args:
+        texts: `(batch,)` strings of valid UTF-8 without NUL.
+        before: What is done to the texts.
+        patterns: What separates words, and what of that is kept as a word.
+        after: What is done to the words.
+        pieces: From `(words,)` to the ids of their pieces, first bytes and ends, ragged `(words, pieces)`.
+    """
+    plain, plain_starts, plain_ends = changed(texts, before)
+    words, word_starts, word_ends = tensorflow_text.regex_split_with_offsets(plain, *patterns)
     # Both tables below go from a byte of all words to a byte of all plain texts.
     word_starts = characters.flat_offsets(plain, word_starts)
     word_lengths = tf.strings.length(words.flat_values)
     of_word_byte = flat.repeat(word_starts - flat.begins(word_lengths), word_lengths)
     of_word_byte += tf.range(tf.size(of_word_byte))
-    folded, folded_starts, folded_ends = changed(
-        words.flat_values, lambda strings: pretokenize(strings, tokenizer.lowercase, False, False, False, special)
-    )
-    ids, starts, ends = tokenizer._fast_word_piece.tokenize_with_offsets(folded)  # ragged (words, tokens of a word)
+    folded, folded_starts, folded_ends = words.flat_values, None, None
+    if after is not None:
+        folded, folded_starts, folded_ends = changed(words.flat_values, after)
+    ids, starts, ends = pieces(folded)
     first, last = characters.flat_offsets(folded, starts), characters.flat_offsets(folded, ends) - 1
-    first = tf.gather(plain_starts, tf.gather(of_word_byte, tf.gather(folded_starts, first)))
-    last = tf.gather(plain_ends, tf.gather(of_word_byte, tf.gather(folded_ends, last) - 1))
+    if after is not None:
+        first, last = tf.gather(folded_starts, first), tf.gather(folded_ends, last) - 1
+    first = tf.gather(plain_starts, tf.gather(of_word_byte, first))
+    last = tf.gather(plain_ends, tf.gather(of_word_byte, last))
     splits = tf.gather(ids.row_splits, words.row_splits)
     ids = tf.RaggedTensor.from_row_splits(tf.cast(ids.flat_values, tf.int32), splits, validate=False)
     text_begins = tf.gather(flat.begins(tf.strings.length(texts)), flat.rows(ids))
@@ -80,54 +136,3 @@ def _split_patterns(tokenizer: Any, special: str | None) -> tuple[str, str]:
         else (WHITESPACE_AND_PUNCTUATION_REGEX, PUNCTUATION_REGEX)
     )
     return patterns if special is None else (f"{special}|{patterns[0]}", f"{special}|{patterns[1]}")
-
-
-def changed(strings: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Changed strings, and for each of their bytes which bytes of the original it comes from.
-
-    Works for any change: a character by itself where the change of the whole is the changes of its characters put
-    together; else a character with its marks; else the whole string.
-
-    Args:
-        strings: `(n,)` strings of valid UTF-8.
-        change: From strings to as many strings.
-
-    Returns:
-        The `(n,)` changed strings, and starts and ends: for each byte of the changed strings, one string after the
-        other, `(bytes,)` int32 positions in the bytes of the originals, one after the other too.
-    """
-    split = tf.strings.unicode_split(strings, "UTF-8")  # ragged (n, characters)
-    each, string_of = split.flat_values, flat.rows(split)
-    is_first = tf.concat([[True], string_of[1:] != string_of[:-1]], axis=0)[: tf.size(each)]
-    begins_cluster = is_first | ~tf.strings.regex_full_match(each, _MAY_COMPOSE)
-    clusters = _joined(each, begins_cluster)
-    cluster_of = tf.cumsum(tf.cast(begins_cluster, tf.int32)) - 1
-
-    whole, whole_cluster, whole_character = change(strings), change(clusters), change(each)
-    cluster_is_sum = _joined(whole_character, begins_cluster) == whole_cluster
-    begins_string = tf.boolean_mask(is_first, begins_cluster)
-    string_is_sum = _joined(whole_cluster, begins_string) == tf.boolean_mask(whole, flat.lengths(split) > 0)
-
-    # The units: each begins at a character and ends where the next begins.
-    string_is_sum = tf.gather(string_is_sum, tf.cumsum(tf.cast(is_first, tf.int32)) - 1)
-    cluster_is_sum = tf.gather(cluster_is_sum, cluster_of)
-    character_length = tf.strings.length(whole_character)
-    # A mark that leaves nothing behind stays with its letter.
-    begins = is_first | (string_is_sum & (begins_cluster | (cluster_is_sum & (character_length > 0))))
-    cluster_length = tf.gather(tf.strings.length(whole_cluster), cluster_of)
-    length_after = tf.where(
-        string_is_sum,
-        tf.where(cluster_is_sum, character_length, cluster_length),
-        tf.gather(tf.strings.length(whole), string_of),
-    )
-    unit_starts = tf.boolean_mask(flat.begins(tf.strings.length(each)), begins)
-    unit_ends = tf.concat([unit_starts, [tf.reduce_sum(tf.strings.length(each))]], axis=0)[1:]
-    lengths = tf.boolean_mask(length_after, begins)
-    unit = flat.owners(lengths)
-    return whole, tf.gather(unit_starts, unit), tf.gather(unit_ends, unit)
-
-
-def _joined(pieces: tf.Tensor, begins: tf.Tensor) -> tf.Tensor:
-    """Neighbouring pieces put together, a new string at each piece that begins one."""
-    starts = tf.where(begins)[:, 0]
-    return tf.strings.reduce_join(tf.RaggedTensor.from_row_starts(pieces, starts, validate=False), axis=-1)

@@ -39,16 +39,20 @@ class Forecast:
     head_learning_rate: float
     seconds: float
     memory_mb: float
+    unknown_share: float | None = None
     notes: tuple[str, ...] = ()
     """What the user should know of the rows."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Name and value of each line to show."""
         rows = ", ".join(f"{count:,} {name}" for name, count in self.rows.items())
+        share = self.unknown_share
+        unknown = [] if share is None else [("unknown tokens", f"{share:.1%} of the training rows' (a sample)")]
         cut = f"; {self.num_cut:,} reach it and may be cut" if self.num_cut else ""
         return [
             ("rows", rows),
             ("tokens a row", f"median {self.median_length}, longest {self.longest}, max_length {self.max_length}{cut}"),
+            *unknown,
             ("steps", f"{self.steps:,}"),
             ("parameters", f"{self.trained:,} trained, {self.frozen:,} frozen"),
             ("learning rate", f"{self.learning_rate:.3g} at its peak, {self.head_learning_rate:.3g} for the head"),
