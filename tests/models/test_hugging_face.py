@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kft.data import tokenise
 from kft.errors import PresetError
-from kft.models import heads, presets
+from kft.models import heads, presets, saving
 from kft.text import rules
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cafe", "the", "tea", "T", "##ea"]
@@ -235,7 +235,7 @@ def test_a_saved_task_reads_texts_alike_and_opens_with_plain_keras_hub(write, tm
     model = heads.sequence_model(presets.find(str(write())), 2, 8, "float32", seed=0)
     expected = names(model.preprocessor.tokenizer, "the\u00a0Café\u00ad tea")
     assert expected == ["the", "cafe", "tea"]
-    heads.save_task(model, str(tmp_path / "saved"))
+    saving.save_task(model, tmp_path / "saved")
     again = heads.open_task(str(tmp_path / "saved"))
     assert names(again.preprocessor.tokenizer, "the\u00a0Café\u00ad tea") == expected
     assert names(presets.find(str(tmp_path / "saved")).tokenizer(), "the\u00a0Café\u00ad tea") == expected
