@@ -162,7 +162,8 @@ def test_check_says_what_a_fit_would_see(messages):
     assert said["rows"] == {"train": 42, "validation": 6, "test": 12}
     assert said["labels"] == ["billing", "delivery", "product"]
     unused = f"{messages}: columns that are not used: 'urgency'."
-    assert said["notes"] == ["task: classify, because 'topic' holds text", unused]
+    unknown = "unknown tokens: 0.0% of those of a sample of train, by minilm"
+    assert said["notes"] == ["task: classify, because 'topic' holds text", unused, unknown]
 
 
 def test_plan_shows_the_cost_and_writes_nothing(messages, tiny_preset, tmp_path, monkeypatch):
