@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
-from kft import __version__, disk, errors
+from kft import __version__, disk, documents, errors
 from kft.recipe import Recipe
 
 EXIT_CODES = """\b
@@ -113,10 +112,7 @@ def _parsed(value: Any) -> Any:
     """A flag's text; one in braces is a YAML mapping, as in `--class-weights '{spam: 2, ham: 1}'`."""
     if not (isinstance(value, str) and value.startswith("{")):
         return value
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise errors.RecipeError(f"found {value!r}: not a YAML mapping ({error})") from None
+    return documents.parse_yaml(value, f"found {errors.quoted(value)}", errors.RecipeError)
 
 
 def _with_recipe(train: str | None, recipe: str | None, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -34,18 +34,6 @@ _NAME_BYTES, _PATH_BYTES = 255, 4095
 _ERRNO = re.compile(r"\b(?:errno\s*=?|os error)\s*(\d+)", re.IGNORECASE)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run.
-
-    Raises:
-        RunError: It is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: missing or damaged ({error}).") from None
-
-
 # -- written whole or not at all -----------------------------------------------------------------------------------
 
 

@@ -18,12 +18,11 @@ from kft import dataset, disk, run
 from kft.data import tokenise
 from kft.data.batches import Batch
 from kft.data.feed import targets_of
-from kft.data.nested import shown
 from kft.data.store import Aligned, Store, sliced
 from kft.dataset import Dataset
-from kft.errors import RecipeError, RunError, TrainingError
+from kft.errors import RecipeError, RunError, TrainingError, quoted
 from kft.evaluation import metrics
-from kft.models import first_token, presets, scratch
+from kft.models import first_token, presets, provenance, scratch
 from kft.models.contrast import compares_rows
 from kft.models.presets import Preset
 from kft.recipe import Recipe
@@ -51,6 +50,7 @@ class Job:
         trainer: The model compiled for `model.fit`.
         loss: The Keras loss on its raw outputs.
         forecast: What the fit will do and cost.
+        base: What the pretrained weights came from, and what they were.
     """
 
     recipe: Recipe
@@ -60,6 +60,7 @@ class Job:
     trainer: Trainer
     loss: Any
     forecast: Forecast
+    base: Mapping[str, str]
 
     def targets(self, part: str) -> np.ndarray | Aligned:
         """The targets of a part: `(rows of its store, …)`, or aligned with the tokens."""
@@ -148,6 +149,7 @@ class Job:
             "texts": self.data.text_columns,
             "seed": self.recipe.seed,
             "preset": self.recipe.preset,
+            "base": dict(self.base),
             "labels": self.data.vocabulary,
             "data": self.data.fingerprints(),
             "preprocessor": tokenise.fingerprint(self.model.preprocessor),
@@ -246,7 +248,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly),
         unknown_share=unknown_share,
     )
-    return Job(recipe, data, model, stores, trainer, loss, forecast)
+    return Job(recipe, data, model, stores, trainer, loss, forecast, provenance.of(preset))
 
 
 def unknown_tokens(data: Dataset, tokenizer: Any) -> float | None:
@@ -264,15 +266,20 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         RunError: Names the first field that differs.
     """
     for name, value in now.items():
-        was = before.get(name)
+        if name not in before:
+            raise RunError(
+                f"{path / run.MANIFEST}: says nothing of {name}, as the version of kft that began this fit did not "
+                "record it. Resume with that version, or fit anew."
+            )
+        was = before[name]
         if isinstance(value, dict) and isinstance(was, dict) and value != was:
-            key = next(k for k in [*value, *was] if value.get(k) != was.get(k))
+            key = next((k for k in [*value, *was] if value.get(k) != was.get(k)), None)
             name, was, value = f"{name}.{key}", was.get(key), value.get(key)
         if value != was:
             cure = "Resume with the same, or fit anew"
             if name.partition(".")[0] in ROWS:
                 cure = "Resume with the rows and the kft that it was begun with, or fit anew into another --out"
-            raise RunError(f"{path}: {name} was {shown(was, 100)}, now {shown(value, 100)}. {cure}.")
+            raise RunError(f"{path}: {name} was {quoted(was)}, now {quoted(value)}. {cure}.")
 
 
 def _on_comparisons(loss: Any, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:

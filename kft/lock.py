@@ -26,13 +26,19 @@ def held(folder: Path) -> Iterator[None]:
         Taken: Another process holds it.
         OSError: The directory or its lock cannot be made.
     """
-    is_new = not folder.exists()
+    folder.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        is_new = True
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            is_new = False
         # Not through a link, so that nothing elsewhere is made or opened.
         try:
             descriptor = os.open(folder / NAME, FLAGS, 0o644)
         except FileNotFoundError:  # whoever had made the directory has removed it
+            if folder.is_symlink():  # to nothing
+                raise
             continue
         try:
             try:

@@ -6,7 +6,6 @@ declared once: here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +14,8 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from kft import disk
-from kft.errors import RecipeError, did_you_mean
+from kft import disk, documents
+from kft.errors import RecipeError, did_you_mean, printable, quoted
 
 COLUMN_KNOBS = (
     *("text", "text_pair", "label", "words", "tags", "spans", "question", "context", "answers", "choices"),
@@ -25,8 +24,11 @@ COLUMN_KNOBS = (
 """The knobs that name a column of the rows: what kft calls it."""
 MOST_RATE = 10.0
 """The highest learning rate that is taken."""
-TASKS = sorted(path.stem for path in Path(__file__).with_name("tasks").glob("[a-z]*.py") if path.stem != "task")
-"""The names of the tasks, each a file. They are not imported here, since they bring in TensorFlow."""
+_SHARED = ("task", "reach")
+TASKS = sorted(path.stem for path in Path(__file__).with_name("tasks").glob("[a-z]*.py") if path.stem not in _SHARED)
+"""The names of the tasks, each a file, but for what they share. Not imported here, since they bring in TensorFlow."""
+LARGEST = 10**12
+"""What no knob that counts goes beyond."""
 
 
 class Recipe(pydantic.BaseModel):
@@ -188,6 +190,16 @@ class Recipe(pydantic.BaseModel):
     )
     deterministic: bool = Field(False, description="Bit-identical from run to run on one machine; slower.")
 
+    @pydantic.field_validator("*")
+    @classmethod
+    def _within_reach(cls, value: Any) -> Any:
+        if isinstance(value, int) and value > LARGEST:
+            raise ValueError(f"expected {LARGEST:,} at most")
+        for text in [value] if isinstance(value, str) else value if isinstance(value, list | dict) else []:
+            if "\0" in text or not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+                raise ValueError("expected text of UTF-8 without NUL")
+        return value
+
     @pydantic.field_validator("validation", "test", mode="before")
     @classmethod
     def _fraction_or_path(cls, value: Any) -> Any:
@@ -257,7 +269,7 @@ class Recipe(pydantic.BaseModel):
         """
         for name in knobs:
             if name not in cls.model_fields:
-                raise RecipeError(f"unknown knob {name!r}.{did_you_mean(name, cls.model_fields)}")
+                raise RecipeError(f"unknown knob {quoted(name)}.{did_you_mean(name[:100], cls.model_fields)}")
         try:
             return cls(**{**(base.model_dump() if base else {}), **knobs})
         except pydantic.ValidationError as error:
@@ -270,33 +282,28 @@ class Recipe(pydantic.BaseModel):
         Raises:
             RecipeError: The file is missing or not such a mapping, or a knob in it is wrong.
         """
-        try:
-            knobs = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RecipeError(f"{path}: cannot read the recipe: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: not valid YAML: {error}") from None
+        knobs = documents.read(Path(path), RecipeError)
         if not isinstance(knobs, Mapping):
             raise RecipeError(f"{path}: found {type(knobs).__name__}, expected a mapping of knobs, as in 'epochs: 3'")
+        for name in knobs:
+            if not isinstance(name, str):
+                raise RecipeError(f"{path}: found {quoted(name)} as the name of a knob, as in 'epochs: 3'")
         try:
-            return cls.of(**{str(name): value for name, value in knobs.items()})
+            return cls.of(**knobs)
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from None
 
     def write(self, path: str | Path) -> None:
         """Writes every knob to `path`, as JSON if it ends in .json and as YAML otherwise."""
         knobs = self.model_dump(mode="json")
-        is_json = str(path).endswith(".json")
-        text = (
-            json.dumps(knobs, indent=2, ensure_ascii=False) + "\n"
-            if is_json
-            else yaml.safe_dump(knobs, sort_keys=False, allow_unicode=True)
-        )
-        disk.write_text(path, text)
+        if str(path).endswith(".json"):
+            disk.write_json(path, knobs)
+        else:
+            disk.write_text(path, yaml.safe_dump(knobs, sort_keys=False, allow_unicode=True))
 
 
 def _sentence(problem: Any) -> str:
     """One pydantic problem as a sentence: which knob, what was found, what was expected."""
     where = ".".join(str(part) for part in problem["loc"][:1])
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: found {problem['input']!r}: {message}"
+    return f"{printable(where)}: found {quoted(problem['input'])}: {message}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import resource
 import shutil
 import sys
@@ -13,11 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import numpy as np
 
-from kft import disk
-from kft.errors import RunError
+from kft import disk, documents, lock, schemas, untrusted
+from kft.errors import KftError, RecipeError, RunError, quoted
 from kft.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ RECIPE, LABELS, METRICS, MANIFEST, PRESET, REPORT = (
     "report.html",
 )
 OWN_SUM = "manifest_sha256"
+MAX_METRICS_BYTES = 2**28
 
 
 def _one_thread_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,12 +74,12 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         """The knobs it was made with."""
-        return Recipe.read(self.path / RECIPE)
+        return read_recipe(self.path)
 
     @cached_property
     def vocabulary(self) -> dict[str, Any]:
         """What the training targets taught: class names, or mean and deviation."""
-        return disk.read_json(self.path / LABELS)
+        return untrusted.read_json(self.path / LABELS, schemas.VOCABULARIES[self.manifest["task"]], RunError)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -88,21 +89,49 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """Metrics of each part, and `train_s`, `examples_per_s`, `peak_memory_mb`."""
-        return disk.read_json(self.path / METRICS)
+        # A run of an older kft may hold NaN, which is no JSON.
+        return untrusted.read_json(
+            self.path / METRICS, schemas.Metrics, RunError, max_bytes=MAX_METRICS_BYTES, is_nan_null=True
+        )
 
     @cached_property
     def task(self) -> Task:
         """What its columns mean."""
         from kft import tasks
 
-        return tasks.find(self.manifest["task"]).of(self.vocabulary)
+        task = tasks.find(self.manifest["task"]).of(self.vocabulary)
+        for name in self.manifest["texts"]:
+            if name not in task.read_columns:
+                known = ", ".join(task.read_columns)
+                raise RunError(f"{self.path / MANIFEST}: texts: found {quoted(name)}, expected some of: {known}.")
+        if not self._read_texts(task):
+            raise RunError(f"{self.path / MANIFEST}: texts: found none that {task.name} reads. The file is damaged.")
+        return task
 
     @cached_property
     def model(self) -> Any:
-        """The fine-tuned KerasHub task model, in float32."""
+        """The fine-tuned KerasHub task model, in float32.
+
+        Raises:
+            RunError: Its files hold no such model, or one that does not go with labels.json.
+        """
         from kft.models import heads
 
-        return heads.open_task(str(self.path / PRESET))
+        try:
+            model = heads.open_task(str(self.path / PRESET))
+        except KftError:
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise RunError(f"{self.path / PRESET}: the model cannot be opened ({why}). Fit again.") from error
+        count = schemas.OUTPUTS.get(self.task.name)
+        width = getattr(getattr(model, "output", None), "shape", [None])[-1]
+        if count is not None and width != count(self.vocabulary):
+            raise RunError(
+                f"{self.path / LABELS}: goes with a model of {count(self.vocabulary)} outputs, and the one in "
+                f"{PRESET} has {width}. Restore the files that belong together, or fit again."
+            )
+        return model
 
     @cached_property
     def _network(self) -> Callable[[int], Any]:
@@ -123,8 +152,10 @@ class Run:
     @property
     def text_columns(self) -> list[str]:
         """The canonical names of the text columns that predict and the export read."""
-        reads = self.task.reads
-        return [name for name in self.manifest["texts"] if reads is None or name in reads]
+        return self._read_texts(self.task)
+
+    def _read_texts(self, task: Task) -> list[str]:
+        return [name for name in self.manifest["texts"] if task.reads is None or name in task.reads]
 
     def predict(self, rows: Any, *, batch_size: int = 64) -> list[dict[str, Any]]:
         """Answers to new rows, one dict each, in the order of the rows.
@@ -277,21 +308,31 @@ def load(path: str | Path) -> Run:
         RunError: No run is there, it never finished, or a file of it is damaged.
     """
     path = Path(path)
+    disk.require_name(path, RunError)
     if not (path / RECIPE).is_file():
         raise RunError(f"{path}: no run is here (no {RECIPE}). Expected a directory that kft.fit has written.")
+    untrusted.check_folder(path, RunError)
     run = Run(path)
-    if not run.manifest.get("finished"):
+    if not run.manifest["finished"]:
         raise RunError(f"{path}: this fit has not finished. Go on with: kft fit --resume {path}")
-    verify(path, run.manifest)
+    verify(path, run.manifest, [RECIPE, LABELS, METRICS])
     return run
 
 
-def verify(path: Path, manifest: dict[str, Any]) -> None:
+def verify(path: Path, manifest: dict[str, Any], expected: list[str]) -> None:
     """Compares every file that the manifest names with its sha256.
+
+    Args:
+        path: The run's directory.
+        manifest: Its manifest.
+        expected: Files that it must name.
 
     Raises:
         RunError: Names the file that is missing or damaged.
     """
+    for name in expected:
+        if name not in manifest["sha256"]:
+            raise RunError(f"{path / MANIFEST}: has no sha256 of {name}; the run is damaged. Fit again.")
     for name, digest in manifest["sha256"].items():
         if not (path / name).is_file():
             raise RunError(f"{path / name}: missing; the run is damaged. Restore the file or fit again.")
@@ -301,21 +342,32 @@ def verify(path: Path, manifest: dict[str, Any]) -> None:
             )
 
 
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a run.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    try:
+        untrusted.read_bytes(path / RECIPE, RunError, max_bytes=documents.MAX_BYTES)  # not through a link
+        return Recipe.read(path / RECIPE)
+    except RecipeError as error:
+        raise RunError(f"{error} The file is damaged.") from None
+
+
 def read_unfinished(path: Path) -> dict[str, Any]:
     """The manifest of a fit to be resumed, the files that it names intact.
 
     Raises:
         RunError: The fit has finished, never began, or a file is damaged.
     """
-    if not (path / MANIFEST).is_file():
-        raise RunError(f"{path}: nothing was trained here (no {MANIFEST}). Remove the directory and fit anew.")
     manifest = read_manifest(path)
     if manifest["finished"]:
         from kft.training import checkpoints
 
         shutil.rmtree(path / checkpoints.FOLDER, ignore_errors=True)  # left by a kill at the very end
         raise RunError(f"{path}: this fit has finished. Open it with kft.load({str(path)!r}).")
-    verify(path, manifest)
+    verify(path, manifest, [RECIPE])
     return manifest
 
 
@@ -324,42 +376,55 @@ def claim(path: Path, *, resume: bool = False) -> Iterator[Path]:
     """Takes a run directory for one fit: made if need be, locked, and removed again if nothing was written.
 
     Raises:
-        RunError: It holds a run or other files already, another fit is at work in it, or it cannot be written.
+        RunError: It holds a run or other files already, another fit is at work in it, it holds anything but regular
+            files and folders, or it cannot be written.
     """
-    if not resume:
-        refuse_occupied(path)
-    if resume and not (path / RECIPE).is_file():
-        raise RunError(f"{path}: no run to resume is here (no {RECIPE}).")
-    is_new = not path.exists()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / ".lock")
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RunError(f"{path}: another fit is at work here. Wait for it, or choose another --out.") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}. Choose another --out.") from None
-    try:
+    refuse = _refuse_nothing_to_resume if resume else refuse_occupied
+    refuse(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.held(path))
+        except lock.Taken:
+            raise RunError(f"{path}: another fit is at work here. Wait for it, or choose another --out.") from None
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror or error}. Choose another --out.") from None
+        untrusted.check_folder(path, RunError)
+        refuse(path)  # now that no other fit can write here
+        disk.remove_partial(path)
         yield path
-    finally:
-        lock.release()
-        with contextlib.suppress(OSError):
-            (path / ".lock").unlink()
-        if is_new and path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
 
 
 def refuse_occupied(path: Path) -> None:
     """Refuses a directory for a new fit that holds a run or other files.
 
+    Those that a fit leaves that was killed before it began are none.
+
     Raises:
         RunError: It does, or no directory can have its name.
     """
     disk.require_name(path, RunError)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if (path / RECIPE).is_file():
-            raise RunError(f"{path} already holds a run. Choose another --out, or go on with --resume {path}.")
-        raise RunError(f"{path} exists and is not empty. Choose another --out.")
+    if not path.is_dir():
+        if os.path.lexists(path):
+            raise RunError(f"{path} exists and is no folder. Choose another --out.")
+        return
+    with disk.refusals(path, "Choose another --out.", all_errors=True):
+        names = {name for name in os.listdir(path) if not name.startswith(disk.PARTIAL)}
+    if not names - {lock.NAME} or names == {lock.NAME, RECIPE}:
+        return
+    if RECIPE in names:
+        raise RunError(f"{path} already holds a run. Choose another --out, or go on with --resume {path}.")
+    raise RunError(f"{path} exists and is not empty. Choose another --out.")
+
+
+def _refuse_nothing_to_resume(path: Path) -> None:
+    disk.require_name(path, RunError)
+    if (path / RECIPE).is_file() and os.path.lexists(path / MANIFEST):
+        return
+    if path.is_dir() and os.path.lexists(path / lock.NAME):
+        raise RunError(
+            f"{path}: the fit here was stopped before it began (no {MANIFEST}). Start it again with --out {path}."
+        )
+    raise RunError(f"{path}: no run to resume is here (no {RECIPE if path.is_dir() else 'such folder'}).")
 
 
 def free_name(stem: str, root: Path = Path("runs")) -> Path:
@@ -383,7 +448,7 @@ def finish(path: Path, manifest: dict[str, Any]) -> None:
     from kft.training import checkpoints
 
     disk.remove_partial(path)
-    aside = {"tensorboard", checkpoints.FOLDER, MANIFEST, ".lock"}
+    aside = {"tensorboard", checkpoints.FOLDER, MANIFEST, lock.NAME}
     files = [p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()]
     _write_manifest(path, {**manifest, "finished": True}, [str(p) for p in files if p.parts[0] not in aside])
     shutil.rmtree(path / checkpoints.FOLDER, ignore_errors=True)
@@ -402,10 +467,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         RunError: It is missing or damaged.
     """
-    content = disk.read_json(path / MANIFEST)
+    where = path / MANIFEST
+    content = untrusted.read_json(where, dict[str, Any], RunError)
     if disk.json_sha256({k: v for k, v in content.items() if k != OWN_SUM}) != content.get(OWN_SUM):
-        raise RunError(f"{path / MANIFEST}: its content is not what was written; damaged on disk. Fit again.")
-    return content
+        raise RunError(f"{where}: its content is not what was written; damaged on disk. Fit again.")
+    return untrusted.fitted(content, schemas.Manifest, str(where), RunError)
 
 
 def peak_memory_mb() -> float:

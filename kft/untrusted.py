@@ -105,7 +105,7 @@ def read_bytes(path: Path, error: ErrorKind, *, max_bytes: int, is_given: bool =
         descriptor = os.open(path, flags)
     except OSError as refused:
         why = "it is a symbolic link" if refused.errno == errno.ELOOP else refused.strerror
-        raise error(f"{path}: missing or damaged ({why}).") from None
+        raise error(f"{path}: cannot be read ({why}).") from None
     except ValueError:  # a NUL in the name
         raise error(f"{quoted(str(path))}: is no name of a file.") from None
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from kft import dataset, disk, early, job, run
 from kft.dataset import Dataset
-from kft.errors import OutOfMemory, PresetError, RunError, TrainingError
+from kft.errors import OutOfMemory, PresetError, RunError, TrainingError, printable
 from kft.evaluation import figures, metrics, report
 from kft.job import Job
 from kft.models import presets, saving
@@ -48,7 +48,7 @@ def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs:
     path = Path(path)
     with run.claim(path, resume=True) as run_dir:
         before = run.read_unfinished(run_dir)
-        recipe = Recipe.read(run_dir / run.RECIPE)
+        recipe = run.read_recipe(run_dir)
         _refuse_other_knobs(path, recipe, knobs)
         rows = {
             "train": recipe.train if train is None else train,
@@ -57,6 +57,11 @@ def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs:
         }
         newest, problems = checkpoints.newest_intact(run_dir / checkpoints.FOLDER)
         start = checkpoints.read_position(newest) if newest else Position()
+        if start.micro_batches > recipe.batch_size:
+            raise RunError(
+                f"{newest}: micro_batches: found {start.micro_batches}, expected {recipe.batch_size} at most, as there "
+                "are rows in a batch. The file is damaged."
+            )
         where = f"going on at step {start.step}" + (f", from {newest}" if newest else "")
         if not quiet:
             print("\n".join([*problems, where]), file=sys.stderr)
@@ -130,7 +135,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             notes[-1] += f"; each batch of {parts[0].batch_size} is now computed in {pieces} micro-batches"
             if not quiet:
                 for note in [notes[-1], *(note for note in ready.data.notes if note not in parts[1].notes)]:
-                    print(f"note: {note}", file=sys.stderr)
+                    print(f"note: {printable(note)}", file=sys.stderr)
         saving.save_task(ready.model, run_dir / run.PRESET)
 
         data = ready.data
@@ -218,7 +223,7 @@ def _refuse_other_knobs(path: Path, recipe: Recipe, knobs: Mapping[str, Any]) ->
 
 def _show(ready: Job) -> None:
     for note in ready.data.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
     ready.forecast.show()
 
 

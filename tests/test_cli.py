@@ -73,8 +73,8 @@ def test_the_help_of_fit_names_every_task():
         (["fit", "--batchsize", "2"], "--batch-size"),
         (["fit"], "no training rows: give a file"),
         (["fit", "rows.csv", "--epochs", "many"], "epochs: found 'many'"),
-        (["fit", "rows.csv", "--class-weights", "{a: 1"], "not a YAML mapping"),
-        (["fit", "--recipe", "missing.yaml"], "missing.yaml: cannot read the recipe"),
+        (["fit", "rows.csv", "--class-weights", "{a: 1"], "found '{a: 1', line 1, column 6: not valid YAML"),
+        (["fit", "--recipe", "missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),
         (["tune", "rows.csv", "--search", "gird"], "random"),
     ],
 )

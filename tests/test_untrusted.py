@@ -186,6 +186,10 @@ def test_a_lock_is_not_taken_through_a_link(tmp_path):
     with pytest.raises(OSError), lock.held(tmp_path / "run"):
         pass
     assert (tmp_path / "mine").read_text() == "text"
+    for name in ("mine", "nowhere"):
+        (tmp_path / f"to-{name}").symlink_to(tmp_path / name)
+        with pytest.raises(OSError), lock.held(tmp_path / f"to-{name}"):
+            pass
 
 
 def test_two_are_never_in_one_directory_though_it_comes_and_goes(tmp_path):

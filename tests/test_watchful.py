@@ -261,4 +261,4 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     disk.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
         disk.write_json(path, {"a": keras.Variable(0)})
-    assert disk.read_json(path) == {"a": 1}
+    assert json.loads(path.read_text()) == {"a": 1}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from kft import disk
-from kft.errors import RunError
+from kft import disk, lock, untrusted
+from kft.errors import RunError, quoted
 
 STUDY = "study.json"
 
@@ -27,32 +26,32 @@ def claim(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         RunError: It holds something else or another study, another search is at work in it, or it cannot be
             written.
     """
-    study = out / STUDY
-    if not study.is_file() and out.exists() and (not out.is_dir() or _holds_more_than_a_lock(out)):
-        raise RunError(f"{out} exists and holds no study. Choose another out.")
-    lock = filelock.FileLock(out / ".lock")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RunError(f"{out}: another search is at work. Wait for it, or choose another out.") from None
-    except OSError as error:
-        raise RunError(f"{out}: cannot be written: {error.strerror or error}. Choose another out.") from None
-    try:
-        if study.is_file():
-            _refuse_changes(out, disk.read_json(study), identity)
+    _refuse_occupied(out)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.held(out))
+        except lock.Taken:
+            raise RunError(f"{out}: another search is at work. Wait for it, or choose another out.") from None
+        except OSError as error:
+            raise RunError(f"{out}: cannot be written: {error.strerror or error}. Choose another out.") from None
+        untrusted.check_folder(out, RunError)
+        _refuse_occupied(out)  # now that no other search can write here
+        disk.remove_partial(out)
+        study = out / STUDY
+        if os.path.lexists(study):
+            _refuse_changes(out, untrusted.read_json(study, dict[str, Any], RunError), identity)
         else:
             disk.write_json(study, identity)
         yield
-    finally:
-        lock.release()
-        with contextlib.suppress(OSError):
-            (out / ".lock").unlink()
 
 
-def _holds_more_than_a_lock(out: Path) -> bool:
-    """A search that was killed before its first word leaves its lock, or half of the study's file."""
-    return any(path.name != ".lock" and not path.name.startswith(disk.PARTIAL) for path in out.iterdir())
+def _refuse_occupied(out: Path) -> None:
+    """Refuses a directory of anything but a study; one that was killed before its first word leaves its lock."""
+    if os.path.lexists(out) and not out.is_dir():
+        raise RunError(f"{out} exists and is no folder. Choose another out.")
+    names = os.listdir(out) if out.is_dir() else []
+    if STUDY not in names and any(name != lock.NAME and not name.startswith(disk.PARTIAL) for name in names):
+        raise RunError(f"{out} exists and holds no study. Choose another out.")
 
 
 def _refuse_changes(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -61,6 +60,6 @@ def _refuse_changes(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         if value == was:
             continue
         if isinstance(value, dict) and isinstance(was, dict):
-            key = next(key for key in [*value, *was] if value.get(key) != was.get(key))
+            key = next((key for key in [*value, *was] if value.get(key) != was.get(key)), None)
             label, was, value = f"{name}.{key}", was.get(key), value.get(key)
-        raise RunError(f"{out}: {label} was {was!r}, now {value!r}. Keep it so, or choose another out.")
+        raise RunError(f"{out}: {label} was {quoted(was)}, now {quoted(value)}. Keep it so, or choose another out.")

@@ -14,7 +14,7 @@ import keras_tuner
 import kft
 from kft import disk, run, workflow
 from kft.dataset import Dataset
-from kft.errors import RecipeError, TrainingError, did_you_mean
+from kft.errors import RecipeError, TrainingError, did_you_mean, printable
 from kft.models import presets
 from kft.recipe import COLUMN_KNOBS, Recipe
 from kft.run import Run
@@ -45,7 +45,7 @@ class Study:
 
     def best_run(self) -> Run:
         """The best trial's run, whole: it predicts, evaluates and exports."""
-        return run.load(self.path / ledger.ranked(self.trials)[0]["path"])
+        return run.load(self.path / ledger.run_path(ledger.ranked(self.trials)[0]["trial"]))
 
 
 def tune(
@@ -166,7 +166,7 @@ def _searched(plan: Plan) -> list[Record]:
     Raises:
         TrainingError: None of them completed.
     """
-    before = ledger.read(plan.out)
+    before = ledger.read(plan.out, plan.space, plan.objective)
     ledger.drop_losing_weights(plan.out, before)
     if before and not plan.quiet:
         print(f"{plan.out}: going on after {len(before)} finished trials", file=sys.stderr)
@@ -206,9 +206,9 @@ def _show(plan: Plan, records: list[Record]) -> None:
     from rich.table import Table
 
     varied = [name for name, part in plan.space.items() if isinstance(part, Range) or len(part.values) > 1]
-    table = Table("trial", *varied, plan.objective, "seconds", title=str(plan.out), title_justify="left")
+    table = Table("trial", *varied, plan.objective, "seconds", title=printable(str(plan.out)), title_justify="left")
     for record in ledger.ranked(records):
-        knobs = [shown(record["knobs"][name]) for name in varied]
+        knobs = [printable(shown(record["knobs"][name])) for name in varied]
         table.add_row(str(record["trial"]), *knobs, f"{record['value']:.4f}", f"{record['seconds']:.1f}")
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.print(table)

@@ -220,7 +220,7 @@ def _number(trial: Any) -> int:
 
 
 def _run_path(out: Path, trial: Any) -> Path:
-    return out / "trials" / f"{_number(trial):03d}"
+    return out / ledger.run_path(_number(trial))
 
 
 def _last_line(traceback: str) -> str:

@@ -63,8 +63,10 @@ def tell(out: Path) -> None:
 
 def _ask(model_dir: Path) -> list[dict[str, Any]]:
     """The answers of a server of its own process to the questions: topic and score."""
-    command = [sys.executable, "-m", "kft.cli", "serve", str(model_dir.parent), "--port", "0"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    # With -P the user's folder is not on the path of modules; kft may be, by where this process has found it.
+    command = [sys.executable, "-P", "-m", "kft.cli", "serve", str(model_dir.parent), "--port", "0"]
+    path = os.pathsep.join([str(Path(kft.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         try:
             assert server.stdout is not None

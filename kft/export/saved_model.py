@@ -173,7 +173,8 @@ def _in_a_process(module: str, *arguments: str | Path) -> str:
     ours, held = os.pipe()  # `kft.export.child` ends when `held` is closed, by us or by our end
     try:
         done = subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
+            # Without -P the user's folder comes first on the path of modules: a `keras.py` there would run.
+            [sys.executable, "-P", "-m", module, *map(str, arguments)],
             env=environment,
             stdin=ours,
             capture_output=True,

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from kft.data.batches import Batch
-from kft.errors import TrainingError
+from kft.errors import TrainingError, printable
 from kft.training import optimizers
 from kft.training.history import History
 
@@ -193,7 +193,7 @@ class Progress:
         from rich.progress import Progress as Bar
 
         self.total, self.batch_size, self.quiet, self.notes = total_steps, batch_size, quiet, list(notes)
-        console = Console(stderr=True, markup=False, emoji=False)
+        console = Console(stderr=True, markup=False, emoji=False)  # names and labels are no markup
         self._is_terminal = console.is_terminal
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -238,7 +238,7 @@ class Progress:
     def say(self, line: str) -> None:
         """A line above the bar."""
         if not self.quiet:
-            self._bar.console.print(line, highlight=False)
+            self._bar.console.print(printable(line), highlight=False)
 
 
 def segments(start: int, end: int, every: int | None) -> Iterator[tuple[int, int]]:

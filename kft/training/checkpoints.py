@@ -7,34 +7,31 @@ another name, flushed to the disk and renamed, so one that has its name is whole
 
 from __future__ import annotations
 
-import json
-import math
+import re
 import shutil
-from collections.abc import Iterator
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
+import pydantic
 import safetensors.numpy
+from typing_extensions import TypedDict
 
-from kft import disk
-from kft.errors import RunError, TrainingError
+from kft import disk, schemas, untrusted
+from kft.errors import RunError, TrainingError, quoted
+from kft.schemas import Count, Number, Text
+from kft.training import variables
 
 FOLDER = "checkpoints"
-ROLES = (
-    "gradient_accumulator",
-    "momentum",
-    "velocity",
-    "iteration",
-    "gradient_norm",
-    "num_updates",
-    "learning_rate",
-    "step_counter",
-    "dynamic_scale",
-)
 STATE, POSITION, HISTORY, SUMS = "state.safetensors", "position.json", "history.jsonl", "sha256.json"
+MAX_POSITION_BYTES = 2**20
+_NAME = re.compile(r"step-\d{8,}")
+KINDS = {"I": "int", "U": "uint"}
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}
 
 
 @dataclass(frozen=True)
@@ -55,17 +52,23 @@ class Position:
         notes: What the user should know of the training so far.
     """
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best_step: int | None = None
-    best_value: float | None = None
-    best_loss: float | None = None
-    stale_epochs: int = 0
-    micro_batches: int = 1
-    train_s: float = 0.0
-    num_rows: int = 0
-    notes: tuple[str, ...] = ()
+    epoch: Count = 0
+    batch: Count = 0
+    step: Count = 0
+    best_step: Count | None = None
+    best_value: Number | None = None
+    best_loss: Number | None = None
+    stale_epochs: Count = 0
+    micro_batches: Annotated[Count, pydantic.Field(ge=1)] = 1
+    train_s: Annotated[Number, pydantic.Field(ge=0)] = 0.0
+    num_rows: Count = 0
+    notes: tuple[Text, ...] = ()
+
+
+_typed_dict: Any = TypedDict
+_Written = pydantic.with_config(extra="forbid")(
+    _typed_dict("_Written", {**typing.get_type_hints(Position, include_extras=True), "notes": list[Text]})
+)
 
 
 def at(folder: Path, step: int) -> Path:
@@ -80,29 +83,14 @@ def save(folder: Path, network: Any, optimizer: Any, position: Position, history
         TrainingError: The disk is full or not writable. Older checkpoints are untouched.
     """
     target = at(folder, position.step)
-    partial = folder / f".partial-{target.name}"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    advice = f"Earlier checkpoints are intact: make room, then go on with --resume {folder.parent}"
+    with disk.writing_folder(target, TrainingError, advice) as partial:
         safetensors.numpy.save_file(_arrays(network, optimizer), partial / STATE)
-        (partial / POSITION).write_text(json.dumps(asdict(position), indent=2), encoding="utf-8")
+        disk.write_json(partial / POSITION, asdict(position), TrainingError)
         shutil.copyfile(history, partial / HISTORY)
         sums = {name: disk.sha256(partial / name) for name in (STATE, POSITION, HISTORY)}
-        (partial / SUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
-        for path in [*partial.iterdir(), partial]:
-            disk.flush(path)
-        replaced = folder / f"{target.name}.old"
-        if target.exists():  # the same step, at the end of an epoch that a signal came in
-            target.rename(replaced)
-        partial.rename(target)
-        disk.flush(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except (OSError, safetensors.SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise TrainingError(
-            f"{target}: the checkpoint could not be written ({error}). Earlier checkpoints are intact: make room, then "
-            f"go on with --resume {folder.parent}"
-        ) from error
+        disk.write_json(partial / SUMS, sums, TrainingError)
     return target
 
 
@@ -119,46 +107,115 @@ def restore(path: Path, network: Any, optimizer: Any, micro_batches: int = 1) ->
         RunError: A file is damaged, or the variables are not those of this model.
     """
     verify(path)
-    arrays = safetensors.numpy.load_file(path / STATE)
     position = read_position(path)
-    if micro_batches != position.micro_batches:
+    own = dict(variables.named(network, optimizer))
+    is_other = micro_batches != position.micro_batches
+    arrays = _read(path, own, is_left_out=_is_sum if is_other else None)
+    if is_other:
         _recount(arrays, micro_batches / position.micro_batches)
-    variables = dict(_variables(network, optimizer))
-    names = {name for name in {*arrays, *variables} if micro_batches == position.micro_batches or not _is_sum(name)}
-    for name in sorted(names):
-        if name not in arrays or name not in variables or arrays[name].size != math.prod(variables[name].shape):
-            raise RunError(
-                f"{path}: variable {name!r} is not the same in checkpoint and model; resume with the same recipe."
-            )
-    for name in sorted({*arrays} & {*variables}):
-        variables[name].assign(arrays[name].reshape(variables[name].shape))
+    for name, array in arrays.items():
+        own[name].assign(array)
     return replace(position, micro_batches=micro_batches)
+
+
+def _read(path: Path, own: Mapping[str, Any], is_left_out: Callable[[str], bool] | None = None) -> dict[str, Any]:
+    """The arrays of a checkpoint for these variables, read once each is known to have its shape and kind.
+
+    Args:
+        path: The checkpoint.
+        own: Those to be filled, by name.
+        is_left_out: Whether one of this name may be missing on either side.
+
+    Raises:
+        RunError: Names the first variable that is not the same in both.
+    """
+    try:
+        with safetensors.safe_open(path / STATE, framework="numpy") as file:
+            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            names = sorted({*found, *own})
+            if is_left_out is not None:
+                names = [name for name in names if (name in found and name in own) or not is_left_out(name)]
+            for name in names:
+                there = _described(found[name].get_shape(), found[name].get_dtype()) if name in found else "nothing"
+                asked = "nothing"
+                if name in own:
+                    kind = keras.backend.standardize_dtype(own[name].dtype)
+                    asked = _described(own[name].shape, kind)
+                if there != asked:
+                    raise RunError(
+                        f"{path}: variable {quoted(name)} is {there} there and {asked} in the model. Resume with the "
+                        "recipe and the version of kft that it was begun with, or fit anew."
+                    )
+            return {name: file.get_tensor(name) for name in names}
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path / STATE}: cannot be read ({error}). The file is damaged.") from None
+
+
+def _described(shape: Sequence[int], kind: str) -> str:
+    """A shape and a dtype in Keras's words, of whichever spelling.
+
+    >>> _described([2, 6], "F32"), _described((2, 6), "float32"), _described([], "I64")
+    ('float32 (2, 6)', 'float32 (2, 6)', 'int64 ()')
+    """
+    kind = _DTYPES.get(kind, re.sub(r"^([IU])(\d+)$", lambda found: f"{KINDS[found[1]]}{found[2]}", kind))
+    return f"{kind} {tuple(shape)}"
 
 
 def _recount(arrays: dict[str, np.ndarray], factor: float) -> None:
     """The optimizer's count of calls, as other micro-batches would have made it; sums of gradients stay as they are."""
     for name, array in arrays.items():
-        if name.startswith("optimizer/iteration/"):
+        if name.startswith("optimizer/iteration"):
             arrays[name] = np.rint(array * factor).astype(array.dtype)
 
 
 def _is_sum(name: str) -> bool:
     """Whether a variable holds gradients summed up for an update to come; there are none without accumulation."""
-    return name.startswith("optimizer/gradient_accumulator/")
+    return name.startswith("optimizer/") and name.partition("#")[0].endswith("gradient_accumulator")
 
 
 def restore_weights(path: Path, network: Any) -> None:
-    """Puts only the model's variables of a checkpoint back, as for the best epoch's weights."""
+    """Puts only the model's variables of a checkpoint back, as for the best epoch's weights.
+
+    Raises:
+        RunError: As for `restore`.
+    """
     verify(path)
-    with safetensors.safe_open(path / STATE, framework="numpy") as arrays:
-        for name, variable in _variables(network, None):
-            variable.assign(arrays.get_tensor(name).reshape(variable.shape))
+    own = dict(variables.named(network, None))
+    arrays = _read(path, own, is_left_out=lambda name: name.startswith("optimizer/"))
+    for name, array in arrays.items():
+        own[name].assign(array)
 
 
 def read_position(path: Path) -> Position:
-    """The position a checkpoint was written at."""
-    read = json.loads((path / POSITION).read_text(encoding="utf-8"))
-    return Position(**{**read, "notes": tuple(read["notes"])})
+    """The position a checkpoint was written at.
+
+    Raises:
+        RunError: The file is damaged, or of another step than the checkpoint.
+    """
+    where = path / POSITION
+    found = untrusted.read_json(where, _Written, RunError, max_bytes=MAX_POSITION_BYTES)
+    position = Position(**{**found, "notes": tuple(found["notes"])})
+    if at(path.parent, position.step).name != path.name:
+        raise RunError(f"{where}: found step {position.step} in {path.name}. The file is damaged.")
+    for name in ("batch", "best_step"):
+        if (getattr(position, name) or 0) > position.step:
+            past = f"found {getattr(position, name)}, which is past step {position.step}"
+            raise RunError(f"{where}: {name}: {past}. The file is damaged.")
+    return position
+
+
+def refuse_other_plan(path: Path, position: Position, batches_per_epoch: int, total: int) -> None:
+    """Refuses a position that a fit of `total` batches does not come to.
+
+    Raises:
+        RunError: Says which step its epoch and batch would be.
+    """
+    step = min(position.epoch * batches_per_epoch + position.batch, total)
+    if position.step != step or position.batch > batches_per_epoch:
+        raise RunError(
+            f"{path / POSITION}: found step {position.step} at batch {position.batch} of epoch {position.epoch}, but "
+            f"this fit has {batches_per_epoch} batches an epoch and {total} steps. The file is damaged."
+        )
 
 
 def verify(path: Path) -> None:
@@ -167,10 +224,7 @@ def verify(path: Path) -> None:
     Raises:
         RunError: Names the file that is missing or differs.
     """
-    try:
-        sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path / SUMS}: missing or damaged ({error}); this checkpoint cannot be trusted.") from None
+    sums = untrusted.read_json(path / SUMS, dict[str, schemas.Sha256], RunError, max_bytes=MAX_POSITION_BYTES)
     for name in (STATE, POSITION, HISTORY):
         if not (path / name).is_file() or disk.sha256(path / name) != sums.get(name):
             raise RunError(f"{path / name}: missing, or its sha256 differs from the recorded one: damaged on disk.")
@@ -188,9 +242,10 @@ def is_intact(path: Path) -> bool:
 def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose files are all as written, and what was wrong with newer ones."""
     problems = []
-    for path in sorted(folder.glob("step-*"), reverse=True):
+    for path in reversed(_all(folder)):
         try:
             verify(path)
+            read_position(path)
         except RunError as error:
             problems.append(str(error))
         else:
@@ -200,55 +255,30 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
 
 def forget_after(folder: Path, chosen: Path | None) -> None:
     """Removes the checkpoints newer than the chosen one: damaged ones, since it is the newest that is intact."""
-    for path in folder.glob("*step-*"):
-        if chosen is None or path.name.startswith(".") or path.name > chosen.name:
-            shutil.rmtree(path, ignore_errors=True)
+    disk.remove_partial(folder)
+    for path in _all(folder):
+        if chosen is None or path.name > chosen.name:
+            disk.remove(path)
 
 
 def keep_only(folder: Path, num_newest: int, best_step: int | None) -> None:
     """Removes all checkpoints but the newest few and the best, and leftovers of writes that were cut off."""
-    kept = sorted(folder.glob("step-*"))[-num_newest:]
+    kept = _all(folder)[-num_newest:]
     if best_step is not None:
         kept.append(at(folder, best_step))
-    for path in folder.glob("*step-*"):
+    disk.remove_partial(folder)
+    for path in _all(folder):
         if path not in kept:
-            shutil.rmtree(path, ignore_errors=True)
+            disk.remove(path)
 
 
-def _variables(network: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
-    """Every variable with a name that is unique and the same in every process that builds the same model."""
-    seen: set[int] = set()
-    groups = [("model", network.variables), ("optimizer", optimizer.variables if optimizer else [])]
-    for group, variables in groups:
-        own = [v for v in variables if group == "optimizer" or v not in _metric_variables(network)]
-        counts: dict[str, int] = {}
-        for variable in own:
-            if id(variable) in seen:
-                continue
-            seen.add(id(variable))
-            # An optimizer's names begin with those of layers, which count up from model to model in a process.
-            role = variable.name if group == "model" else next(r for r in ROLES if variable.name.endswith(r))
-            counts[role] = counts.get(role, -1) + 1
-            yield f"{group}/{role}/{counts[role]:04d}", variable
-
-
-def _metric_variables(network: Any) -> Any:
-    metrics = network.metrics if network.compiled else []
-    return _Identities(variable for metric in metrics for variable in metric.variables)
-
-
-class _Identities(set):
-    """A set that holds variables by identity, since comparing them by value makes tensors."""
-
-    def __init__(self, variables: Any):
-        super().__init__(id(variable) for variable in variables)
-
-    def __contains__(self, variable: object) -> bool:
-        return super().__contains__(id(variable))
+def _all(folder: Path) -> list[Path]:
+    """The checkpoints, the oldest first."""
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
 
 
 def _arrays(network: Any, optimizer: Any) -> dict[str, np.ndarray]:
     return {
-        name: np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-        for name, variable in _variables(network, optimizer)
+        name: np.asarray(keras.ops.convert_to_numpy(variable), order="C")
+        for name, variable in variables.named(network, optimizer)
     }

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kft import schemas, untrusted
+from kft.errors import RunError
+
 FILE = "history.jsonl"
 
 
@@ -64,9 +67,12 @@ class History:
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:
-    """All records of a run, oldest first; a last line that was cut off in writing is left out."""
+    """All records of a run, oldest first; a last line that was cut off in writing is left out.
+
+    Raises:
+        RunError: The file is damaged.
+    """
     path = run_dir / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    return untrusted.read_json_lines(path, schemas.HistoryRecord, RunError)

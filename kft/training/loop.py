@@ -214,6 +214,8 @@ def train(
     total = total_steps(recipe, trainer.windows.batches_per_epoch)
     weights = np.ones(len(store), np.float32) if weights is None else weights
     expected = expected_weights(weights, np.ones(len(store), np.float32) if counts is None else counts)
+    if start is not None:
+        checkpoints.refuse_other_plan(start, position, trainer.windows.batches_per_epoch, total)
     epoch_losses = [r["loss"] for r in histories.read(run_dir) if r["kind"] == "step" and r["epoch"] == position.epoch]
     with (
         contextlib.closing(histories.History(run_dir, position.step)) as history,

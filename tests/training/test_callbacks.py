@@ -101,3 +101,8 @@ def test_first_signal_is_noted_and_the_second_ends(number, capsys):
         assert signal.getsignal(number) == before
     assert signal.getsignal(number) == before
     assert "finishing this batch" in capsys.readouterr().err
+
+
+def test_what_is_said_is_neither_markup_nor_control_characters(capsys):
+    Progress(9, 1).note("label '[red]a[/red]' :smile: \x1b[31m of a\nfile")
+    assert " ".join(capsys.readouterr().err.split()) == r"note: label '[red]a[/red]' :smile: \x1b[31m of a\nfile"

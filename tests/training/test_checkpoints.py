@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
+from kft import disk
 from kft.errors import RunError
-from kft.training import checkpoints
+from kft.training import checkpoints, variables
 from kft.training.checkpoints import Position
 from kft.training.optimizers import FusedAdamW
 from kft.training.windows import Windows
@@ -79,8 +80,93 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     other.compile("adamw", "mse")
     other.optimizer.build(other.trainable_variables)
-    with pytest.raises(RunError, match="is not the same in checkpoint and model; resume with the same recipe"):
+    with pytest.raises(RunError, match="variable '.*' is .* there and .* in the model. Resume with the recipe"):
         checkpoints.restore(path, other, other.optimizer)
+
+
+def dense(*sizes, inputs=4):
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([keras.Input((inputs,)), *[keras.layers.Dense(size, use_bias=False) for size in sizes]])
+    network.compile("adamw", "mse")
+    network.optimizer.build(network.trainable_variables)
+    return network
+
+
+def test_an_array_of_the_same_size_but_another_shape_or_kind_is_refused(tmp_path):
+    path = save(tmp_path, dense(6, inputs=2), Position(step=1))
+    other = dense(2, inputs=6)
+    with pytest.raises(RunError, match=r"variable 'model/.*kernel' is float32 \(2, 6\) there and float32 \(6, 2\)"):
+        checkpoints.restore(path, other, other.optimizer)
+    with pytest.raises(RunError, match=r"\(2, 6\) there and float32 \(6, 2\)"):
+        checkpoints.restore_weights(path, other)
+    half = keras.Sequential([keras.Input((2,)), keras.layers.Dense(6, use_bias=False, dtype="float16")])
+    with pytest.raises(RunError, match=r"is float32 \(2, 6\) there and float16 \(2, 6\) in the model"):
+        checkpoints.restore_weights(path, half)
+
+
+def test_names_are_the_same_whatever_a_process_has_built_before(tmp_path):
+    networks = dense(4, 4), dense(4, 4)
+    names, again = ([name for name, _ in variables.named(one, one.optimizer)] for one in networks)
+    assert names == again and len(set(names)) == len(names)
+    assert "model/sequential/dense/kernel" in names and "model/sequential/dense.1/kernel" in names
+    assert "optimizer/sequential/dense.1/kernel/momentum" in names and "optimizer/iteration" in names
+
+
+def forged(path, **fields):
+    """A checkpoint whose position somebody has rewritten, sums included."""
+    position = {**json.loads((path / checkpoints.POSITION).read_text()), **fields}
+    (path / checkpoints.POSITION).write_text(json.dumps(position))
+    sums = {name: disk.sha256(path / name) for name in (checkpoints.STATE, checkpoints.POSITION, checkpoints.HISTORY)}
+    (path / checkpoints.SUMS).write_text(json.dumps(sums))
+    return path
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"epoch": -1},
+        {"epoch": "2"},
+        {"epoch": 10**30},
+        {"step": 9},
+        {"step": None},
+        {"batch": 9},
+        {"batch": 2.5},
+        {"best_step": 9},
+        {"best_step": "../../x"},
+        {"best_value": "high"},
+        {"micro_batches": 0},
+        {"train_s": -1.0},
+        {"train_s": float("nan")},
+        {"notes": None},
+        {"notes": [1]},
+        {"notes": "abc"},
+        {"further": 1},
+    ],
+)
+def test_a_forged_position_is_refused_and_the_checkpoint_passed_over(tmp_path, fields):
+    older, newer = write(tmp_path, 4, 8)
+    forged(newer, **fields)
+    checkpoints.verify(newer)
+    with pytest.raises(RunError, match="position.json: ") as refused:
+        checkpoints.restore(newer, compiled(), None)
+    assert str(refused.value).isprintable()
+    assert checkpoints.newest_intact(tmp_path)[0] == older
+
+
+def test_a_position_that_no_fit_of_these_batches_comes_to_is_refused(tmp_path):
+    for epoch, batch, step in [(0, 0, 0), (1, 1, 4), (1, 3, 6), (2, 0, 6), (2, 2, 8), (3, 0, 8)]:
+        checkpoints.refuse_other_plan(tmp_path, Position(epoch=epoch, batch=batch, step=step), 3, 8)
+    for epoch, batch, step in [(1, 1, 5), (0, 4, 4), (9, 9, 9), (0, 10**9, 10**9), (2, 0, 0)]:
+        with pytest.raises(RunError, match=f"position.json: found step {step} at batch {batch} of epoch {epoch}, but"):
+            checkpoints.refuse_other_plan(tmp_path, Position(epoch=epoch, batch=batch, step=step), 3, 8)
+
+
+def test_a_state_that_is_no_such_file_is_refused(tmp_path):
+    (path,) = write(tmp_path, 1)
+    (path / checkpoints.STATE).write_bytes(b"\xff" * 8 + b"{}")
+    forged(path)
+    with pytest.raises(RunError, match="state.safetensors: cannot be read"):
+        checkpoints.restore(path, compiled(), None)
 
 
 def flip(content):
@@ -114,7 +200,7 @@ def test_without_an_intact_checkpoint_there_is_none(tmp_path):
 
 def test_same_step_can_be_written_again_and_others_dropped(tmp_path):
     write(tmp_path, 1, 2, 3, 3)
-    (tmp_path / ".partial-step-00000004").mkdir()
+    (tmp_path / ".partial-0123456789abcdef").mkdir()
     checkpoints.keep_only(tmp_path, 1, best_step=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000003"]
     checkpoints.verify(checkpoints.at(tmp_path, 3))
@@ -159,7 +245,7 @@ def test_full_disk_leaves_the_earlier_checkpoint(tmp_path):
     folder = tmp_path / "checkpoints"
     done = subprocess.run([sys.executable, "-c", FULL_DISK, folder], capture_output=True, text=True, check=True)
     message = json.loads(done.stdout)
-    assert "step-00000002: the checkpoint could not be written" in message
+    assert "step-00000002: File too large. Earlier checkpoints are intact: make room" in message
     assert f"--resume {tmp_path}" in message
     assert [path.name for path in folder.iterdir()] == ["step-00000001"]
     checkpoints.verify(folder / "step-00000001")
