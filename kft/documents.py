@@ -28,7 +28,7 @@ def read(path: Path, error: type[KftError]) -> Any:
 
 
 def parse_yaml(text: str, where: str, error: type[KftError]) -> Any:
-    """The value of a YAML document: no aliases, no dates, no key twice, 20 levels at most.
+    """The value of a YAML document: no aliases, no tags, no dates, no key twice, 20 levels at most.
 
     Raises:
         KftError: Of the kind `error`, with line and column; the message begins with `where`.
@@ -42,8 +42,8 @@ def parse_yaml(text: str, where: str, error: type[KftError]) -> Any:
         mark = refused.problem_mark or refused.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise error(f"{where}{place}: not valid YAML: {refused.problem or refused.context}") from None
-    except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError) as refused:
-        # A number of thousands of digits, or a tag that its value does not fit.
+    except (yaml.YAMLError, ValueError) as refused:
+        # A number of thousands of digits.
         raise error(f"{where}: not valid YAML: {refused}") from None
 
 
@@ -57,9 +57,12 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        mark: Any = self.peek_event().start_mark
+        event: Any = self.peek_event()
+        mark = event.start_mark
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", mark)
+        if getattr(event, "tag", None) is not None:
+            raise yaml.composer.ComposerError(None, None, f"tags ({quoted(event.tag)}) are not taken", mark)
         if self.depth > MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", mark)
         self.depth += 1
