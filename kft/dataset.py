@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kft import tasks
-from kft.data import asked, benchmarks, clean, columns, faults, formats, official, schemas, split
+from kft.data import asked, benchmarks, clean, columns, faults, formats, official, split, task_columns
 from kft.data.columns import Column
 from kft.data.table import GROUP, ROW, Table
 from kft.errors import RecipeError, did_you_mean
@@ -103,7 +103,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     named = benchmarks.is_name(train)
     if named:
         shares, notes = _official(train, shares)
-    _check_data_dir(recipe, [train, *shares.values()])
+    benchmarks.check_data_dir(recipe.data_dir, [train, *shares.values()])
     read = {"train": _read(train, "train", recipe.data_dir, recipe.task)}
     # Official parts stay as they are, so that scores can be compared; rows of the user's own must not leak into them.
     is_official = named and benchmarks.is_name(shares["test"])
@@ -116,12 +116,12 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         benchmark, _ = benchmarks.find(train)
         task = replace(tasks.find(benchmark.task), best_by=benchmark.metrics)
     elif recipe.task == "auto":
-        name, why = schemas.decide(read["train"], given)
+        name, why = task_columns.decide(read["train"], given)
         task = tasks.find(name)
         notes.append(f"task: {why}")
     else:
         task = tasks.find(recipe.task)
-    schemas.check_given(task.name, given)
+    task_columns.check_given(task.name, given)
     refuse_other_knobs(recipe, task.name)
     chosen = columns.choose(read["train"], task.columns, given)
     notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by])
@@ -189,16 +189,6 @@ def _official(name: str, shares: Mapping[str, Any]) -> tuple[dict[str, Any], lis
     if "test" not in benchmark.parts:
         notes.append(f"{name}: the official test rows have no labels and are not used.")
     return sources, notes
-
-
-def _check_data_dir(recipe: Recipe, sources: list[Any]) -> None:
-    is_given = all(source is None or isinstance(source, str | Path | int | float) for source in sources)
-    if recipe.data_dir is not None and is_given and not any(benchmarks.is_name(source) for source in sources):
-        hint = did_you_mean(recipe.train or "", benchmarks.names())
-        raise RecipeError(
-            f"data_dir: found {recipe.data_dir!r}, but no rows are those of a benchmark, as glue:sst2.{hint} "
-            "Leave data_dir out, or name a benchmark."
-        )
 
 
 def _read(source: Any, role: str, data_dir: str | Path | None, task_name: str) -> Table:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kft import run
-from kft.data import benchmarks, columns, formats, schemas
+from kft.data import benchmarks, columns, formats, task_columns
 from kft.errors import RecipeError
 from kft.models import handles
 from kft.recipe import COLUMN_KNOBS, Recipe
@@ -35,6 +35,7 @@ def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = T
     if recipe.out and is_out_a_run:
         run.refuse_occupied(Path(recipe.out))
     handles.local(recipe.preset)
+    benchmarks.check_data_dir(recipe.data_dir, [*sources.values()])
     for role, source in sources.items():
         if isinstance(source, str | Path):
             refuse_source(source, role, recipe)
@@ -56,9 +57,9 @@ def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
     table = formats.read(source, role=role, file_format=formats.format_for(source, recipe.task))
     if role == "train":
         given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
-        task = schemas.decide(table, given)[0] if recipe.task == "auto" else recipe.task
-        schemas.check_given(task, given)
-        columns.choose(table, schemas.COLUMNS[task], given)
+        task = task_columns.decide(table, given)[0] if recipe.task == "auto" else recipe.task
+        task_columns.check_given(task, given)
+        columns.choose(table, task_columns.COLUMNS[task], given)
 
 
 def _refuse_names(recipe: Recipe) -> None:

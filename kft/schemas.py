@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from kft.errors import quoted
-from kft.recipe import COLUMN_KNOBS, TASKS
+from kft.recipe import TASKS
 
 LONGEST_TEXT, MOST_LABELS, MOST_FILES = 2**16, 10**6, 100_000
 MOST = 2**53  # integers up to here are exact as floats
@@ -23,7 +23,7 @@ Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Columns = dict[Literal[COLUMN_KNOBS], Text]  # type: ignore[valid-type]
+Columns = dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Text]
 _OPEN = pydantic.ConfigDict(extra="allow")
 
 
@@ -40,6 +40,16 @@ def _different(names: list[str]) -> list[str]:
     return names
 
 
+class Reading(TypedDict):
+    """How the values of a column are read, as those of the training rows were."""
+
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    numbers: NotRequired[bool]
+    separator: NotRequired[Literal[";", "|", ","] | None]
+    by_number: NotRequired[bool]
+
+
 class Manifest(TypedDict):
     """manifest.json; a finished run's has the sha256 of every file that it reads."""
 
@@ -48,6 +58,7 @@ class Manifest(TypedDict):
     kft: Text
     task: Literal[tuple(TASKS)]  # type: ignore[valid-type]
     columns: Columns
+    readings: NotRequired[dict[str, Reading]]
     texts: Annotated[list[Text], Field(min_length=1, max_length=100), AfterValidator(_different)]
     preset: Text
     finished: bool

@@ -1,6 +1,7 @@
 """The benchmarks that kft knows by name. Adding one is an entry of `BENCHMARKS`, or of `STRUCTURED`."""
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,21 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     **STRUCTURED,
 }
+
+
+def check_data_dir(data_dir: str | None, sources: Sequence[Any]) -> None:
+    """Refuses a directory for the files of a benchmark where no rows are those of one.
+
+    Args:
+        data_dir: The directory, if one is given.
+        sources: The rows of all parts as the user gave them; the first is train.
+
+    Raises:
+        RecipeError: Names the directory, and the benchmark that may be meant.
+    """
+    is_given = all(source is None or isinstance(source, str | Path | int | float) for source in sources)
+    if data_dir is not None and is_given and not any(is_name(source) for source in sources):
+        raise RecipeError(
+            f"data_dir: found {data_dir!r}, but no rows are those of a benchmark, as glue:sst2."
+            f"{did_you_mean(sources[0] or '', names())} Leave data_dir out, or name a benchmark."
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kft.data import schemas
+from kft.data import task_columns
 from kft.tasks.answer import ANSWER
 from kft.tasks.choose import CHOOSE
 from kft.tasks.classify import CLASSIFY
@@ -43,5 +43,5 @@ def find(name: str) -> Task:
     Raises:
         RecipeError: No task is called so.
     """
-    schemas.require_known(name)
+    task_columns.require_known(name)
     return TASKS[name]

@@ -9,14 +9,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import checks, schemas
+from kft.data import checks, task_columns
+from kft.data.reach import Missed
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.evaluation import extraction, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.reach import Missed
 from kft.tasks.task import Task, Vocabulary
 from kft.text import extraction as graph
 from kft.text import layout, windows
@@ -186,7 +186,7 @@ def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabul
 
 ANSWER = Task(
     name="answer",
-    columns=schemas.COLUMNS["answer"],
+    columns=task_columns.COLUMNS["answer"],
     prepare=prepare,
     vocabulary=vocabulary,
     targets=targets,

@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import pyarrow as pa
 
-from kft.data import schemas
+from kft.data import task_columns
 from kft.data.faults import Faults
-from kft.data.schemas import CHOICES, MOST_CHOICES
 from kft.data.store import Store
 from kft.data.table import Table
+from kft.data.task_columns import CHOICES, MOST_CHOICES
 from kft.errors import DataError
 from kft.evaluation import metrics, shown
 from kft.models import heads
@@ -137,7 +137,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 
 CHOOSE = Task(
     name="choose",
-    columns=schemas.COLUMNS["choose"],
+    columns=task_columns.COLUMNS["choose"],
     prepare=prepare,
     vocabulary=vocabulary,
     targets=targets,

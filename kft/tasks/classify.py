@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import clean, schemas
+from kft.data import clean, task_columns
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
@@ -114,7 +114,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 CLASSIFY = Task(
     name="classify",
-    columns=schemas.COLUMNS["classify"],
+    columns=task_columns.COLUMNS["classify"],
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kft.data import schemas
+from kft.data import task_columns
 from kft.data.faults import BadRows
 from kft.data.hashes import normalised, row_hashes
 from kft.data.store import Store
@@ -164,7 +164,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 EMBED = Task(
     name="embed",
-    columns=schemas.COLUMNS["embed"],
+    columns=task_columns.COLUMNS["embed"],
     check=check,
     vocabulary=vocabulary,
     targets=targets,

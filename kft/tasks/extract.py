@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kft.data import checks, edges, schemas
+from kft.data import checks, edges, task_columns
 from kft.data.nested import SPANS
 from kft.data.table import ROW, Table
 from kft.errors import DataError, did_you_mean
@@ -149,7 +149,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 EXTRACT = Task(
     name="extract",
-    columns=schemas.COLUMNS["extract"],
+    columns=task_columns.COLUMNS["extract"],
     prepare=prepare,
     lessons=lessons,
     vocabulary=vocabulary,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kft.data import packing as lines
-from kft.data import schemas
+from kft.data import task_columns
 from kft.data.faults import Faults
 from kft.data.messages import BLANK
 from kft.data.nested import made_anew
@@ -182,7 +182,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 ROW_BY_ROW = Task(
     name="generate",
-    columns=schemas.COLUMNS["generate"],
+    columns=task_columns.COLUMNS["generate"],
     prepare=prepare,
     check=check,
     vocabulary=vocabulary,

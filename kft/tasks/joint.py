@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import clean, schemas
+from kft.data import clean, task_columns
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import PresetError
@@ -129,7 +129,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 JOINT = Task(
     name="joint",
-    columns=schemas.COLUMNS["joint"],
+    columns=task_columns.COLUMNS["joint"],
     prepare=tag.prepare,
     derived=tag.TAG.derived,
     reads=tag.TAG.reads,

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import clean, schemas
+from kft.data import clean, task_columns
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
@@ -116,7 +116,7 @@ def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabul
 
 MULTILABEL = Task(
     name="multilabel",
-    columns=schemas.COLUMNS["multilabel"],
+    columns=task_columns.COLUMNS["multilabel"],
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import schemas
+from kft.data import task_columns
 from kft.data.faults import Faults
 from kft.data.table import Table
 from kft.data.targets import INTEGER
@@ -88,7 +88,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 
 ORDINAL = Task(
     name="ordinal",
-    columns=schemas.COLUMNS["ordinal"],
+    columns=task_columns.COLUMNS["ordinal"],
     check=check,
     vocabulary=classify.vocabulary,
     targets=classify.targets,

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import blocks, schemas
+from kft.data import blocks, task_columns
 from kft.data.feed import Disguise
 from kft.data.masking import Masking, Pairing, num_hidden
 from kft.data.store import Aligned, Store
@@ -186,7 +186,7 @@ def perplexities(model: Any, vocabulary: Vocabulary) -> Callable[[Any], dict[str
 
 MLM = Task(
     name="pretrain",
-    columns=schemas.COLUMNS["pretrain"],
+    columns=task_columns.COLUMNS["pretrain"],
     vocabulary=vocabulary,
     targets=num_maskable,
     features=masked.encode,

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import schemas
+from kft.data import task_columns
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError
@@ -85,7 +85,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 REGRESS = Task(
     name="regress",
-    columns=schemas.COLUMNS["regress"],
+    columns=task_columns.COLUMNS["regress"],
     vocabulary=vocabulary,
     targets=targets,
     features=tokens.encode,

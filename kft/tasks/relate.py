@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kft.data import checks, edges, schemas
+from kft.data import checks, edges, task_columns
 from kft.data.faults import Faults
 from kft.data.table import Table
 from kft.tasks import classify
@@ -68,7 +68,7 @@ def _marked(text: str, spans: list[dict[str, Any]]) -> str:
 RELATE = replace(
     classify.CLASSIFY,
     name="relate",
-    columns=schemas.COLUMNS["relate"],
+    columns=task_columns.COLUMNS["relate"],
     prepare=prepare,
     features=marks.encode,
     best_by=("macro_f1",),

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import checks, edges, joined, schemas, store
+from kft.data import checks, edges, joined, reach, store, task_columns
+from kft.data.reach import Missed
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
@@ -22,8 +23,6 @@ from kft.evaluation.tagging import Span
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks import reach
-from kft.tasks.reach import Missed
 from kft.tasks.task import Task, Vocabulary
 from kft.text import tagging as graph
 from kft.text import words
@@ -274,7 +273,7 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
 
 TAG = Task(
     name="tag",
-    columns=schemas.COLUMNS["tag"],
+    columns=task_columns.COLUMNS["tag"],
     prepare=prepare,
     derived=("marks",),
     reads=("text",),

@@ -89,7 +89,7 @@ class Encoder:
         found = self._features(texts)
         masks = {name.removesuffix(MASK): mask for name, mask in found.items() if name.endswith(MASK)}
         ids = {n: v.astype(np.int32) for n, v in found.items() if not n.endswith(MASK) and n != TEXT}
-        if any((value < 0).any() for value in ids.values()):
+        if any((value < 0).any() for name, value in ids.items() if name.endswith("token_ids")):
             raise PresetError(
                 f"{type(self._preprocessor.tokenizer).__name__}: its vocabulary lacks a byte that stands in the texts. "
                 "Expected a byte-level vocabulary with all 256 bytes; choose another preset."

@@ -12,7 +12,7 @@ import kft
 from kft import job
 from kft.data import columns, formats
 from kft.data.clean import clean
-from kft.data.schemas import decide
+from kft.data.task_columns import decide
 from kft.errors import DataError, ExportError, PresetError, RecipeError, RunError
 from kft.evaluation import generation as metrics
 from kft.run import Run
