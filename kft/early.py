@@ -5,14 +5,12 @@ Each check is the function that says the same later, so that a fault has one wor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kft import run
 from kft.data import benchmarks, columns, formats, task_columns
-from kft.errors import RecipeError
 from kft.models import handles
 from kft.recipe import COLUMN_KNOBS, Recipe
 
@@ -31,7 +29,6 @@ def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = T
     Raises:
         KftError: Of the kind that says what is wrong.
     """
-    _refuse_names(recipe)
     if recipe.out and is_out_a_run:
         run.refuse_occupied(Path(recipe.out))
     handles.local(recipe.preset)
@@ -60,15 +57,6 @@ def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
         task = task_columns.decide(table, given)[0] if recipe.task == "auto" else recipe.task
         task_columns.check_given(task, given)
         columns.choose(table, task_columns.COLUMNS[task], given)
-
-
-def _refuse_names(recipe: Recipe) -> None:
-    """Refuses names that JSON files of a run cannot hold, such as those of files that are not UTF-8."""
-    for knob, value in recipe.model_dump().items():
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise RecipeError(f"{knob}: found {value!r}, a name that is not UTF-8. Rename it.") from None
 
 
 def split_rows(train: Any, knobs: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 from collections.abc import Mapping
@@ -91,7 +92,7 @@ def _unknown(recipe: Recipe, data: Dataset) -> list[str]:
         return []  # its tokenizer comes of these rows
     preset = presets.find(recipe.preset)
     try:
-        tokenizer = preset.tokenizer()
+        tokenizer = _tokenizer(preset, _state_of(preset.handle))
     except PresetError as error:
         if Path(preset.handle).is_dir():
             raise
@@ -101,6 +102,18 @@ def _unknown(recipe: Recipe, data: Dataset) -> list[str]:
         return []
     told = f"unknown tokens: {share:.1%} of those of a sample of train, by {recipe.preset}"
     return [unknown.warning(recipe.preset, share) or told]
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(preset: presets.Preset, state: tuple[Any, ...]) -> Any:
+    """A preset's tokenizer, read once while its files stay as they are: a check is often followed by another."""
+    return preset.tokenizer()
+
+
+def _state_of(handle: str) -> tuple[Any, ...]:
+    """Names, sizes and times of the files of a directory; nothing of a hub's handle."""
+    files = sorted(path for path in Path(handle).rglob("*") if path.is_file()) if Path(handle).is_dir() else []
+    return tuple((str(path), (about := path.stat()).st_size, about.st_mtime_ns) for path in files)
 
 
 def _begun(recipe: Recipe, rows: Mapping[str, Any], run_dir: Path, quiet: bool) -> Job:

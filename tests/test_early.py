@@ -29,7 +29,7 @@ REFUSED = {
     "a search": (["tune", "rows.csv", "--label", "topik"], 3, "no column 'topik', given as label"),
     "a run that is not there": (["predict", "runs/missing", "a"], 5, "no run is here"),
     "a file asked as a text": (["predict", "runs/missing", "rows.csv"], 3, "is the name of a file. Give --input"),
-    "a name that is not UTF-8": (["fit", "rows.csv", "--out", "run\udce9"], 2, "out: found 'run\\udce9', a name"),
+    "a name that is not UTF-8": (["fit", "rows.csv", "--out", "run\udce9"], 2, "out: found 'run\\udce9': expected"),
 }  # fmt: skip
 
 

@@ -259,6 +259,7 @@ def test_every_task_has_a_schema_and_runs_of_it_pass(topic_run, urgency_run, pai
 # -- what a fit began with -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_other_weights_under_the_same_name_are_refused_by_name(tiny_bert, tmp_path, message_rows, quick, monkeypatch):
     preset, path = tiny_bert(tmp_path / "preset"), tmp_path / "run"
     asked = {**quick, "preset": preset, "text": "text", "label": "topic", "epochs": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,18 +31,25 @@ def share(tokenizer: Any, slices: Iterable[Sequence[Sequence[str]]]) -> float | 
         tokenizer: A KerasHub tokenizer.
         slices: Lists of strings for each text column.
     """
-    number = unknown_id(tokenizer)
-    if number is None:
+    if unknown_id(tokenizer) is None:
         return None
+    counts = _counter(tokenizer)
+    found = [counts(tf.constant(list(column), tf.string)) for part in slices for column in part]
+    num_unknown, num_tokens = (sum(int(pair[i]) for pair in found) for i in (0, 1))
+    return num_unknown / max(num_tokens, 1)
+
+
+@functools.lru_cache(maxsize=4)
+def _counter(tokenizer: Any) -> Any:
+    """(Texts) to how many of their tokens are unknown and how many there are, traced once for a tokenizer."""
+    number = unknown_id(tokenizer)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
     def counts(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ids = tokenizer.tokenize(characters.without_nul(characters.valid(texts))).flat_values
         return tf.reduce_sum(tf.cast(ids == number, tf.int32)), tf.size(ids)
 
-    found = [counts(tf.constant(list(column), tf.string)) for part in slices for column in part]
-    num_unknown, num_tokens = (sum(int(pair[i]) for pair in found) for i in (0, 1))
-    return num_unknown / max(num_tokens, 1)
+    return counts
 
 
 def warning(preset: str, found: float | None) -> str | None:

@@ -109,6 +109,11 @@ def test_an_odd_sequence_is_noted_and_read_as_an_entity():
     assert data.vocabulary["labels"] == ["O", "B-drink", "I-drink"]
 
 
+def _on_spans(notes):
+    """The notes but those on tokens that the preset does not know."""
+    return [note for note in notes if "unknown" not in note]
+
+
 def spanned(text, *parts):
     """A row whose spans are where these parts first are in the text."""
     starts = [text.index(part) for part in parts]
@@ -155,7 +160,9 @@ def test_spaces_at_the_edges_of_spans_are_left_out_and_counted(part):
 def test_a_tagger_that_makes_no_mistake_can_answer_every_span(text, parts, rule):
     found, data = best_f1([spanned(f"({letter}) {text}", *parts) for letter in "abcdefghij"])
     assert (found, data.vocabulary["words"]) == (1, rule)
-    assert [note for note in data.notes if "by the character" in note] == list(data.notes) * (rule == "characters/1")
+    assert [note for note in data.notes if "by the character" in note] == _on_spans(data.notes) * (
+        rule == "characters/1"
+    )
 
 
 def test_a_few_spans_inside_words_are_counted_and_change_no_rule():
@@ -163,7 +170,7 @@ def test_a_few_spans_inside_words_are_counted_and_change_no_rule():
     found, data = best_f1(rows)
     assert data.vocabulary["words"] == "words/2" and 0.98 < found < 1
     note = "<list>, row 100: the span 'EU' in 'EUweite' begins or ends inside a word; 1 of 100 spans of train (1%) do,"
-    assert data.notes[-1].startswith(note)
+    assert _on_spans(data.notes)[-1].startswith(note)
 
 
 def model_with_pieces(tiny_bert, tmp_path, *pieces):
@@ -202,7 +209,7 @@ def test_entities_that_no_tokens_stand_for_are_counted(tiny_bert, tmp_path):
     rows = [spanned(f"the {word} is late {n}", "5") for n in range(4) for word in ("5kg", "5 kg")]
     knobs = {"preset": tiny_bert(tmp_path / "preset", "5kg", "5", "kg"), "validation": 0, "task": "tag"}
     ready = job.prepare(kft.Recipe.of(**knobs), {"train": rows, "validation": 0, "test": None})
-    assert ready.data.notes[-1].startswith(
+    assert _on_spans(ready.data.notes)[-1].startswith(
         "<list>, row 1 and others: 4 of 8 entities of train (50%) begin or end inside a token"
     )
 

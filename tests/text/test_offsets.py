@@ -141,6 +141,7 @@ HARD = [
 ]
 
 
+@pytest.mark.slow
 @each_tokenizer
 def test_ids_are_those_of_the_whole_text(traced, name):
     check_ids(traced(name), HARD)
