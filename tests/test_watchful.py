@@ -28,8 +28,9 @@ def history(path):
 
 
 def notes(run):
-    """Those on training: not on the task, nor on tokens that the tiny model does not know."""
-    return [note for note in run.manifest["notes"] if not note.startswith("task") and "unknown to" not in note]
+    """Those on training: not on the task, nor on columns that are not used and tokens that are not known."""
+    on_rows = ("task: ", "columns that are not used", "unknown to")
+    return [note for note in run.manifest["notes"] if not any(part in note for part in on_rows)]
 
 
 # -- numbers that are not finite -----------------------------------------------------------------------------------
