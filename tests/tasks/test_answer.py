@@ -34,7 +34,7 @@ def run(message_rows, quick, tmp_path_factory):
 def test_answers_are_parts_of_the_context(run):
     assert run.task is ANSWER  # by the columns
     assert run.metrics["test"]["f1"] > 0.8
-    context = "the\u00a0Invoice was\tlost today"
+    context = "the  Invoice was\tlost today"
     found, none = run.predict([("the same", context), ("tea", context)])
     assert context[found["start"] : found["end"]] == found["answer"] == "Invoice"
     assert none["answer"] == "" and (none["start"], none["end"]) == (-1, -1)
