@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras import ops
 from keras.src.initializers.random_initializers import RandomInitializer
 
-from kft.errors import KftError
 from kft.models.stand_ins import standing_in
 
 
@@ -40,22 +38,3 @@ def by_files() -> Iterator[None]:
     for variable, initializer in waiting:
         if id(variable) not in filled:
             variable.assign(initializer(variable.shape, dtype=variable.dtype))
-
-
-def require_finite(model: Any, where: str, error: type[KftError]) -> None:
-    """Refuses a model with a weight that is NaN or infinite.
-
-    Args:
-        model: A Keras model or layer.
-        where: What is refused, for the message.
-        error: What is raised.
-
-    Raises:
-        KftError: Of the kind `error`: names the first such variable.
-    """
-    for variable in model.weights:
-        if keras.backend.is_float_dtype(variable.dtype) and not bool(ops.all(ops.isfinite(variable))):
-            raise error(
-                f"{where}: the weights {variable.path} hold numbers that are not finite (NaN or infinite). The file is "
-                "damaged, or its training went wrong; get it anew."
-            )

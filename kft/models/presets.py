@@ -19,7 +19,7 @@ import keras_hub
 from keras_hub.src.utils.preset_utils import ASSET_DIR, get_preset_loader
 
 from kft.errors import PresetError, did_you_mean
-from kft.models import handles, hugging_face, original_tokenizers, overwritten, preset_files
+from kft.models import finite, handles, hugging_face, original_tokenizers, overwritten, preset_files
 from kft.models.handles import HUBS
 from kft.text import rules
 
@@ -63,7 +63,7 @@ class Preset:
                 backbone = loader.load_backbone(self.backbone_class, True, dtype=dtype, **settings)
             if is_foreign:
                 hugging_face.add_token_types(self.handle, loader.config, backbone)
-            overwritten.require_finite(backbone, f"preset {self.name!r}", PresetError)
+            finite.require(backbone, f"preset {self.name!r}", PresetError)
         inputs = set(backbone.input) if isinstance(backbone.input, dict) else set()
         if not inputs or not inputs <= TEXT_INPUTS:
             raise PresetError(

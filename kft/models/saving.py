@@ -15,11 +15,11 @@ from typing import Any
 
 import h5py
 import keras
-from keras import ops
 from keras.src.saving import saving_lib
 
 from kft import disk
 from kft.errors import RunError, TrainingError
+from kft.models.finite import not_finite
 from kft.models.stand_ins import standing_in
 
 LARGE_BYTES = 4 * 2**20
@@ -63,12 +63,11 @@ def refuse_not_finite(model: Any, where: Path) -> None:
     Raises:
         TrainingError: Names the first with a number that is infinite or NaN.
     """
-    for variable in _unique(model.weights):
-        if "float" in str(variable.dtype) and not bool(ops.all(ops.isfinite(variable))):
-            raise TrainingError(
-                f"{where}: not saved, since the weight {variable.path} holds numbers that are infinite or NaN after "
-                "training. Fit again with a lower learning_rate, and check weight_decay and max_grad_norm."
-            )
+    for path in not_finite(model.weights)[:1]:
+        raise TrainingError(
+            f"{where}: not saved, since the weight {path} holds numbers that are infinite or NaN after training. Fit "
+            "again with a lower learning_rate, and check weight_decay and max_grad_norm."
+        )
 
 
 def _unique(variables: Any) -> list[Any]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from kft import disk
 from kft.data import batches
@@ -27,6 +26,7 @@ from kft.data.feed import Disguise, Feed, for_keras, totals_of
 from kft.data.store import Aligned, Store
 from kft.errors import Interrupted, TrainingError
 from kft.evaluation import metrics
+from kft.models.finite import not_finite
 from kft.recipe import Recipe
 from kft.training import callbacks, checkpoints, inference, optimizers
 from kft.training import history as histories
@@ -307,8 +307,7 @@ def _refuse_what_is_not_finite(network: keras.Model, step: int, rate: float) -> 
     Raises:
         TrainingError: Names some that are not finite.
     """
-    broken = [v.path for v in network.trainable_variables if not bool(ops.all(ops.isfinite(ops.convert_to_tensor(v))))]
-    if broken:
+    if broken := not_finite(network.trainable_variables):
         shown = ", ".join(broken[:5]) + (", …" if len(broken) > 5 else "")
         raise TrainingError(
             f"step {step}: {len(broken)} of the trained variables have values that are not finite ({shown}; learning "

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kft.errors import PresetError
-from kft.models import heads, overwritten, preset_files, presets
+from kft.models import finite, heads, overwritten, preset_files, presets
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_what_a_file_fills_with_nan_is_not_taken_for_unfilled():
         layer.kernel.assign(np.full((3, 2), np.nan))
     assert np.isnan(np.asarray(layer.kernel)).all()
     with pytest.raises(PresetError, match="here: the weights dense.*kernel"):
-        overwritten.require_finite(layer, "here", PresetError)
+        finite.require(layer, "here", PresetError)
 
 
 def test_more_pieces_than_rows_are_refused_by_the_tokenizer_alone(copied):
