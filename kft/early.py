@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kft import run
+from kft import run_directory
 from kft.data import benchmarks, columns, formats, task_columns
 from kft.models import handles
 from kft.recipe import COLUMN_KNOBS, Recipe
@@ -30,7 +30,7 @@ def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = T
         KftError: Of the kind that says what is wrong.
     """
     if recipe.out and is_out_a_run:
-        run.refuse_occupied(Path(recipe.out))
+        run_directory.refuse_occupied(Path(recipe.out))
     handles.local(recipe.preset)
     benchmarks.check_data_dir(recipe.data_dir, [*sources.values()])
     for role, source in sources.items():

@@ -14,7 +14,7 @@ import keras_hub
 import numpy as np
 
 import kft
-from kft import dataset, disk, run
+from kft import dataset, disk, run, run_directory
 from kft.data import tokenise
 from kft.data.batches import Batch
 from kft.data.feed import targets_of
@@ -268,7 +268,7 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     for name, value in now.items():
         if name not in before:
             raise RunError(
-                f"{path / run.MANIFEST}: says nothing of {name}, as the version of kft that began this fit did not "
+                f"{path / run_directory.MANIFEST}: says nothing of {name}, as the kft that began this fit did not "
                 "record it. Resume with that version, or fit anew."
             )
         was = before[name]

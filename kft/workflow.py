@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kft import dataset, disk, early, job, run
+from kft import dataset, disk, early, job, run, run_directory
 from kft.dataset import Dataset
 from kft.errors import OutOfMemory, PresetError, RunError, TrainingError, printable
 from kft.evaluation import figures, metrics, report
@@ -29,7 +29,7 @@ def fit(train: Any, *, quiet: bool = False, **knobs: Any) -> Run:
     """Carries out `kft.fit`, whose arguments it has."""
     recipe, rows = early.split_rows(train, knobs)
     presets.find(recipe.preset)
-    with run.claim(Path(recipe.out) if recipe.out else _next_name(recipe)) as run_dir:
+    with run_directory.claim(Path(recipe.out) if recipe.out else _next_name(recipe)) as run_dir:
         return _carry_out(_begun(recipe, rows, run_dir, quiet), run_dir, None, quiet)
 
 
@@ -47,9 +47,9 @@ def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs:
             versions differ: names which.
     """
     path = Path(path)
-    with run.claim(path, resume=True) as run_dir:
-        before = run.read_unfinished(run_dir)
-        recipe = run.read_recipe(run_dir)
+    with run_directory.claim(path, resume=True) as run_dir:
+        before = run_directory.read_unfinished(run_dir)
+        recipe = run_directory.read_recipe(run_dir)
         _refuse_other_knobs(path, recipe, knobs)
         rows = {
             "train": recipe.train if train is None else train,
@@ -121,7 +121,7 @@ def _begun(recipe: Recipe, rows: Mapping[str, Any], run_dir: Path, quiet: bool) 
     ready = job.prepare(recipe, rows)
     if not quiet:
         _show(ready)
-    run.begin(run_dir, recipe, ready.identity)
+    run_directory.begin(run_dir, recipe, ready.identity)
     return ready
 
 
@@ -149,11 +149,11 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             if not quiet:
                 for note in [notes[-1], *(note for note in ready.data.notes if note not in parts[1].notes)]:
                     print(f"note: {printable(note)}", file=sys.stderr)
-        saving.save_task(ready.model, run_dir / run.PRESET)
+        saving.save_task(ready.model, run_dir / run_directory.PRESET)
 
         data = ready.data
         done, tuned = _calibrated(ready, run_dir)
-        disk.write_json(run_dir / run.LABELS, done.vocabulary)
+        disk.write_json(run_dir / run_directory.LABELS, done.vocabulary)
         held_back = [name for name in ("validation", "test") if name in data.parts]
         results = {name: done.scored(data.parts[name], ready.stores[name]) for name in held_back}
         scores: dict[str, Any] = {name: result[0] for name, result in results.items()}
@@ -170,13 +170,13 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
                 f"validation: {' and '.join(tuned)} were tuned on these rows after training, so their metrics are "
                 "better than those of new rows; those of test rows are not."
             )
-        disk.write_json(run_dir / run.METRICS, {**scores, **cost}, TrainingError)
+        disk.write_json(run_dir / run_directory.METRICS, {**scores, **cost}, TrainingError)
         _report(done, ready, scores, found, all_notes, cost)
-        run.finish(run_dir, {**ready.identity, "notes": all_notes})
+        run_directory.finish(run_dir, {**ready.identity, "notes": all_notes})
     if not quiet:
         for name, values in scores.items():
             print(f"{name}: " + "  ".join(f"{k} {v:.4f}" for k, v in metrics.scalars(values).items()), file=sys.stderr)
-        print(f"run: {run_dir}   report: {run_dir / run.REPORT}", file=sys.stderr)
+        print(f"run: {run_dir}   report: {run_dir / run_directory.REPORT}", file=sys.stderr)
     return Run(run_dir)
 
 
@@ -220,7 +220,7 @@ def _calibrated(ready: Job, run_dir: Path) -> tuple[Run, list[str]]:
 
 def _next_name(recipe: Recipe) -> Path:
     name = Path(recipe.preset.rstrip("/")).name.replace(":", "-")
-    return run.free_name(name if recipe.task == "auto" else f"{recipe.task}-{name}")
+    return run_directory.free_name(name if recipe.task == "auto" else f"{recipe.task}-{name}")
 
 
 def _refuse_other_knobs(path: Path, recipe: Recipe, knobs: Mapping[str, Any]) -> None:
@@ -262,7 +262,7 @@ def _report(
     records = history.read(done.path)
     drawn, worst = done.task.shown(found[shown], ready.data.parts[shown], done.vocabulary)
     report.write(
-        done.path / run.REPORT,
+        done.path / run_directory.REPORT,
         title=done.path.name,
         facts=facts,
         history=records,

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import strategies as st
 
 from kft import disk, run
+from kft import run_directory as places
 from kft.errors import KftError, RecipeError, RunError
 from kft.recipe import Recipe
 from kft.training import checkpoints, history
@@ -107,7 +108,8 @@ def written(path, task="classify", **files):
     """The JSON files of a finished run, with the sums that belong to them, as whoever forges a run writes them."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
-    contents = {run.RECIPE: json.dumps(RECIPE), run.LABELS: json.dumps(LABELS[task]), run.METRICS: json.dumps(METRICS)}
+    values = {places.RECIPE: RECIPE, places.LABELS: LABELS[task], places.METRICS: METRICS}
+    contents = {name: json.dumps(value) for name, value in values.items()}
     for name, text in {**contents, **files}.items():
         (path / name).write_bytes(encoded(text))
     return {
@@ -130,8 +132,8 @@ def seal(path, content):
             own = disk.json_sha256(content)
         except ValueError:
             own = "0" * 64
-        content = {**content, run.OWN_SUM: own}
-    (path / run.MANIFEST).write_bytes(encoded(json.dumps(content)))
+        content = {**content, places.OWN_SUM: own}
+    (path / places.MANIFEST).write_bytes(encoded(json.dumps(content)))
 
 
 def opened(path):
@@ -147,9 +149,9 @@ def test_manifests(tmp_path, data):
     if data.draw(st.integers(0, 3)):
         seal(path, data.draw(changed(manifest)))
     else:
-        (path / run.MANIFEST).write_bytes(encoded(data.draw(texts(manifest))))
+        (path / places.MANIFEST).write_bytes(encoded(data.draw(texts(manifest))))
     outcome(lambda: opened(path), RunError)
-    outcome(lambda: run.read_unfinished(path), RunError)
+    outcome(lambda: places.read_unfinished(path), RunError)
 
 
 @fuzz
@@ -157,7 +159,7 @@ def test_manifests(tmp_path, data):
 @pytest.mark.parametrize("task", sorted(LABELS))
 def test_labels(tmp_path, task, data):
     path = tmp_path / "run"
-    seal(path, written(path, task, **{run.LABELS: data.draw(texts(LABELS[task]))}))
+    seal(path, written(path, task, **{places.LABELS: data.draw(texts(LABELS[task]))}))
     outcome(lambda: opened(path), RunError)
 
 
@@ -165,7 +167,7 @@ def test_labels(tmp_path, task, data):
 @hypothesis.given(text=texts(METRICS))
 def test_metrics(tmp_path, text):
     path = tmp_path / "run"
-    seal(path, written(path, **{run.METRICS: text}))
+    seal(path, written(path, **{places.METRICS: text}))
     outcome(lambda: opened(path), RunError)
 
 
@@ -173,7 +175,7 @@ def test_metrics(tmp_path, text):
 @hypothesis.given(text=texts(RECIPE))
 def test_the_recipe_of_a_run(tmp_path, text):
     path = tmp_path / "run"
-    seal(path, written(path, **{run.RECIPE: text}))
+    seal(path, written(path, **{places.RECIPE: text}))
     outcome(lambda: opened(path), RunError)
 
 

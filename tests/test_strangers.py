@@ -7,9 +7,10 @@ import shutil
 import pytest
 
 import kft
-from kft import disk, lock, run, schemas, untrusted
+from kft import disk, lock, run_directory, schemas, untrusted
 from kft.errors import KftError, RunError
 from kft.recipe import TASKS, Recipe
+from kft.run_directory import LABELS, MANIFEST, METRICS, OWN_SUM, RECIPE
 from kft.training import checkpoints
 from tuning import directory, ledger
 
@@ -26,7 +27,7 @@ IDENTITY = {
 def unfinished(path):
     """A fit that has begun, as a kill leaves it."""
     path.mkdir()
-    run.begin(path, Recipe.of(train="rows.csv"), IDENTITY)
+    run_directory.begin(path, Recipe.of(train="rows.csv"), IDENTITY)
     return path
 
 
@@ -128,20 +129,20 @@ def test_trials_come_back_as_they_were_written(tmp_path):
 
 def test_a_fit_that_was_killed_before_it_began_is_begun_again_at_the_same_place(tmp_path):
     path = tmp_path / "run"
-    for leave in ([lock.NAME], [lock.NAME, f"{disk.PARTIAL}01"], [lock.NAME, run.RECIPE]):
+    for leave in ([lock.NAME], [lock.NAME, f"{disk.PARTIAL}01"], [lock.NAME, RECIPE]):
         path.mkdir()
         for name in leave:
             (path / name).write_text("{}")
         with pytest.raises(RunError, match=r"stopped before it began .* Start it again with --out"):
             kft.resume(path)
-        with run.claim(path):
+        with run_directory.claim(path):
             assert not (path / f"{disk.PARTIAL}01").exists()
-            with pytest.raises(RunError, match="another fit is at work here"), run.claim(path):
+            with pytest.raises(RunError, match="another fit is at work here"), run_directory.claim(path):
                 pass
-            run.begin(path, Recipe.of(), IDENTITY)
-        with run.claim(path, resume=True):
-            assert not run.read_unfinished(path)["finished"]
-        with pytest.raises(RunError, match="already holds a run"), run.claim(path):
+            run_directory.begin(path, Recipe.of(), IDENTITY)
+        with run_directory.claim(path, resume=True):
+            assert not run_directory.read_unfinished(path)["finished"]
+        with pytest.raises(RunError, match="already holds a run"), run_directory.claim(path):
             pass
         shutil.rmtree(path)
 
@@ -156,14 +157,14 @@ def test_the_lock_of_a_finished_run_is_no_part_of_it(topic_run):
 
 def sealed(path, manifest):
     """Writes a manifest with the sums that belong to it, as whoever forges a run does."""
-    content = {name: value for name, value in manifest.items() if name != run.OWN_SUM}
-    (path / run.MANIFEST).write_text(json.dumps({**content, run.OWN_SUM: disk.json_sha256(content)}))
+    content = {name: value for name, value in manifest.items() if name != OWN_SUM}
+    (path / MANIFEST).write_text(json.dumps({**content, OWN_SUM: disk.json_sha256(content)}))
 
 
 def forged(path, name, content):
     """A run with another file in it, and the sums that belong to it."""
     (path / name).write_bytes(content)
-    manifest = json.loads((path / run.MANIFEST).read_text())
+    manifest = json.loads((path / MANIFEST).read_text())
     sealed(path, {**manifest, "sha256": {**manifest["sha256"], name: disk.sha256(path / name)}})
 
 
@@ -175,11 +176,11 @@ def copied(topic_run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        (run.MANIFEST, os.mkfifo),
-        (run.MANIFEST, lambda path: path.symlink_to("/dev/zero")),
-        (run.MANIFEST, os.mkdir),
-        (run.LABELS, os.mkfifo),
-        (run.RECIPE, lambda path: path.symlink_to("/dev/zero")),
+        (MANIFEST, os.mkfifo),
+        (MANIFEST, lambda path: path.symlink_to("/dev/zero")),
+        (MANIFEST, os.mkdir),
+        (LABELS, os.mkfifo),
+        (RECIPE, lambda path: path.symlink_to("/dev/zero")),
         ("preset/config.json", os.mkfifo),
     ],
 )
@@ -203,10 +204,10 @@ def test_pipes_and_devices_neither_hang_nor_fill_the_memory(copied, name, make):
     ],
 )
 def test_labels_that_do_not_go_with_the_model_are_refused(copied, labels, message):
-    forged(copied, run.LABELS, json.dumps(labels).encode())
+    forged(copied, LABELS, json.dumps(labels).encode())
     with pytest.raises(RunError) as refused:
         kft.load(copied).predict("the lamp was lost")
-    assert f"{run.LABELS}: " in str(refused.value) and message in str(refused.value)
+    assert f"{LABELS}: " in str(refused.value) and message in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_labels_that_do_not_go_with_the_model_are_refused(copied, labels, messag
     ],
 )
 def test_a_forged_manifest_is_refused(copied, field, value, message):
-    sealed(copied, {**json.loads((copied / run.MANIFEST).read_text()), field: value})
+    sealed(copied, {**json.loads((copied / MANIFEST).read_text()), field: value})
     with pytest.raises(RunError) as refused:
         kft.load(copied).predict("the lamp was lost")
     assert message in str(refused.value)
@@ -251,8 +252,8 @@ def test_every_task_has_a_schema_and_runs_of_it_pass(topic_run, urgency_run, pai
     assert set(schemas.OUTPUTS) <= set(TASKS)
     for one in (topic_run, urgency_run, pair_run):
         opened = kft.load(one.path)
-        assert opened.vocabulary == json.loads((one.path / run.LABELS).read_text())
-        assert opened.metrics == json.loads((one.path / run.METRICS).read_text())
+        assert opened.vocabulary == json.loads((one.path / LABELS).read_text())
+        assert opened.metrics == json.loads((one.path / METRICS).read_text())
         assert opened.recipe == one.recipe
 
 
@@ -267,7 +268,7 @@ def test_other_weights_under_the_same_name_are_refused_by_name(tiny_bert, tmp_pa
         patch.setattr(checkpoints, "save", lambda *arguments: (_ for _ in ()).throw(RunError("stopped")))
         with pytest.raises(RunError, match="stopped"):
             kft.fit(message_rows, out=str(path), **asked)
-    manifest = json.loads((path / run.MANIFEST).read_text())
+    manifest = json.loads((path / MANIFEST).read_text())
     assert manifest["base"]["model.weights.h5"] == disk.sha256(tmp_path / "preset" / "model.weights.h5")
     assert {"config.json", "tokenizer.json", "assets/tokenizer/vocabulary.txt"} <= set(manifest["base"])
     config = tmp_path / "preset" / "config.json"

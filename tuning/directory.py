@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kft import disk, lock, untrusted
+from kft import disk, lock, run_directory, untrusted
 from kft.errors import RunError, quoted
 
 STUDY = "study.json"
@@ -26,17 +26,7 @@ def claim(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         RunError: It holds something else or another study, another search is at work in it, or it cannot be
             written.
     """
-    _refuse_occupied(out)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(lock.held(out))
-        except lock.Taken:
-            raise RunError(f"{out}: another search is at work. Wait for it, or choose another out.") from None
-        except OSError as error:
-            raise RunError(f"{out}: cannot be written: {error.strerror or error}. Choose another out.") from None
-        untrusted.check_folder(out, RunError)
-        _refuse_occupied(out)  # now that no other search can write here
-        disk.remove_partial(out)
+    with run_directory.taken(out, _refuse_occupied, work="search", option="out"):
         study = out / STUDY
         if os.path.lexists(study):
             _refuse_changes(out, untrusted.read_json(study, dict[str, Any], RunError), identity)

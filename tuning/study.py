@@ -12,7 +12,7 @@ import keras
 import keras_tuner
 
 import kft
-from kft import disk, run, workflow
+from kft import disk, run, run_directory, workflow
 from kft.dataset import Dataset
 from kft.errors import RecipeError, TrainingError, did_you_mean, printable
 from kft.models import presets
@@ -95,7 +95,7 @@ def tune(
     data = workflow.check(train, seed=seed, **knobs)
     recipe = _decided(recipe, data, _objective(objective, recipe, data))
     rows = _rows(recipe, data, {"train": train, "validation": knobs.get("validation", recipe.validation)})
-    out = Path(out) if out else run.free_name("tune")
+    out = Path(out) if out else run_directory.free_name("tune")
     unseen = Recipe.of(recipe, test=None)
     plan = Plan(out, drawn, search, trials, recipe.save_best_by, recipe=unseen, **rows, quiet=quiet)
     with directory.claim(out, _identity(plan, recipe, data)):
