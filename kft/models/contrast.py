@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -28,11 +29,20 @@ class InBatchLoss(keras.losses.Loss):
 
     Rows without weight fill batches up. Without that they would be compared with, as copies of a row that is there.
 
+    Args:
+        name: Of the loss.
+        compared: (targets, outputs, `(batch,)` whether each row is there) to the loss of each row, compared with those
+            that are there: `(batch,)`.
+
     Call arguments:
-        y_true: As the loss has it, with a leading axis of rows.
+        y_true: As `compared` takes it, with a leading axis of rows.
         y_pred: Likewise.
         sample_weight: `(batch,)`, or None where all rows are there.
     """
+
+    def __init__(self, name: str, compared: Callable[[Any, Any, Any], Any]):
+        super().__init__(name=name, reduction="sum")
+        self.compared = compared
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         weights = ops.ones_like(y_pred[:, 0]) if sample_weight is None else sample_weight
@@ -42,17 +52,13 @@ class InBatchLoss(keras.losses.Loss):
         targets, is_there = y_true
         return self.compared(targets, y_pred, ops.cast(is_there, "bool"))
 
-    def compared(self, y_true: Any, y_pred: Any, is_there: Any) -> Any:
-        """The loss of each row, compared with those that are there: `(batch,)`."""
-        raise NotImplementedError
-
 
 def compares_rows(loss: Any) -> bool:
     """Whether what a row costs depends on the rows beside it."""
     return isinstance(loss, InBatchLoss)
 
 
-class RankingLoss(InBatchLoss):
+def ranking_loss(num_texts: int, scale: float = SCALE) -> InBatchLoss:
     """Cross-entropy of finding a text's own pair among those of the batch, by cosine, in both directions.
 
     Every other pair of the batch is a negative, unless it has the same text or pair. Where rows have a text of their
@@ -71,31 +77,29 @@ class RankingLoss(InBatchLoss):
         fig. 3, https://arxiv.org/abs/2103.00020
     """
 
-    def __init__(self, num_texts: int, scale: float = SCALE):
-        super().__init__(name="ranking", reduction="sum")
-        self.num_texts, self.scale = num_texts, scale
-
-    def compared(self, y_true: Any, y_pred: Any, is_there: Any) -> Any:
-        vectors = ops.split(ops.cast(y_pred, "float32"), self.num_texts, axis=-1)  # (batch, width) each
+    def compared(y_true: Any, y_pred: Any, is_there: Any) -> Any:
+        vectors = ops.split(ops.cast(y_pred, "float32"), num_texts, axis=-1)  # (batch, width) each
         text, pair = y_true[:, 0], y_true[:, 1]
         own = _rows(text)
-        cosines = self.scale * ops.matmul(vectors[0], ops.transpose(vectors[1]))  # (texts, pairs)
+        cosines = scale * ops.matmul(vectors[0], ops.transpose(vectors[1]))  # (texts, pairs)
         right = ops.sum(ops.where(own, cosines, 0.0), axis=-1)
         is_right = _alike(text, text) | _alike(pair, pair) | _alike(text, pair)
         is_apart = ~(is_there[:, None] & is_there[None, :])
         pairs = ops.where((is_right | is_apart) & ~own, NEVER, cosines)
         texts = ops.transpose(pairs)
-        if self.num_texts > 2:
-            negatives = self.scale * ops.matmul(vectors[0], ops.transpose(vectors[2]))
+        if num_texts > 2:
+            negatives = scale * ops.matmul(vectors[0], ops.transpose(vectors[2]))
             is_right = _alike(text, y_true[:, 2]) | _alike(pair, y_true[:, 2])
             pairs = ops.concatenate([pairs, ops.where(is_right | is_apart, NEVER, negatives)], axis=-1)
         return (ops.logsumexp(pairs, axis=-1) + ops.logsumexp(texts, axis=-1)) / 2.0 - right
+
+    return InBatchLoss("ranking", compared)
 
 
 class TripletLoss(keras.losses.Loss):
     """How much the pair fails to be nearer than the negative by a margin, in squared distance between unit vectors.
 
-    Call arguments as for `RankingLoss` with three texts.
+    Call arguments as for `ranking_loss` with three texts.
 
     Reference:
         Schroff et al., 2015, eq. 3, https://arxiv.org/abs/1503.03832
@@ -136,7 +140,7 @@ class CosineLoss(keras.losses.Loss):
         return ops.square(ops.sum(text * pair, axis=-1) - wanted)
 
 
-class ClassLoss(InBatchLoss):
+def class_loss(num_classes: int, temperature: float = 0.1) -> InBatchLoss:
     """Supervised contrast: cross-entropy of finding the rows of one's own class among those of the batch, by cosine.
 
     A row that has no other of its class in the batch costs nothing.
@@ -153,15 +157,13 @@ class ClassLoss(InBatchLoss):
         Khosla et al., 2020, eq. 2, https://arxiv.org/abs/2004.11362
     """
 
-    def __init__(self, num_classes: int, temperature: float = 0.1):
-        super().__init__(name="classes", reduction="sum")
-        self.num_classes, self.temperature = num_classes, temperature
-
-    def compared(self, y_true: Any, y_pred: Any, is_there: Any) -> Any:
-        vectors = ops.normalize(ops.cast(y_pred, "float32")[:, : -self.num_classes], axis=-1)
+    def compared(y_true: Any, y_pred: Any, is_there: Any) -> Any:
+        vectors = ops.normalize(ops.cast(y_pred, "float32")[:, :-num_classes], axis=-1)
         is_left_out = _rows(y_true) | ~is_there[None, :]
-        cosines = ops.where(is_left_out, NEVER, ops.matmul(vectors, ops.transpose(vectors)) / self.temperature)
+        cosines = ops.where(is_left_out, NEVER, ops.matmul(vectors, ops.transpose(vectors)) / temperature)
         costs = ops.logsumexp(cosines, axis=-1, keepdims=True) - cosines  # (batch, batch)
         is_right = _alike(y_true, y_true) & ~is_left_out
         num_right = ops.sum(ops.cast(is_right, "float32"), axis=-1)
         return ops.sum(ops.where(is_right, costs, 0.0), axis=-1) / ops.maximum(num_right, 1.0)
+
+    return InBatchLoss("classes", compared)

@@ -124,7 +124,7 @@ def loss(recipe: Recipe, vocabulary: Vocabulary) -> Any:
         return contrast.CosineLoss(vocabulary["low"], vocabulary["high"])
     if vocabulary["contrastive"] == "triplet":
         return contrast.TripletLoss()
-    return contrast.RankingLoss(vocabulary["num_texts"])
+    return contrast.ranking_loss(vocabulary["num_texts"])
 
 
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:

@@ -49,9 +49,9 @@ def network(model: Any, num_texts: int) -> keras.Model:
     return keras.Model(model.input, keras.layers.Concatenate(dtype="float32")([vectors, model.output]))
 
 
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> contrast.ClassLoss:
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> contrast.InBatchLoss:
     """The cosines of the rows of a batch against whether they are of one class."""
-    return contrast.ClassLoss(len(vocabulary["labels"]))
+    return contrast.class_loss(len(vocabulary["labels"]))
 
 
 def finish(model: Any, outputs: np.ndarray, ids: np.ndarray) -> None:
