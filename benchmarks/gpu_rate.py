@@ -79,8 +79,8 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
     import keras_hub
     import numpy as np
 
+    from kft.accelerate import first_token
     from kft.data import store
-    from kft.models import first_token
     from kft.recipe import Recipe
     from kft.text.encoded import Encoded
     from kft.training import devices, loop

@@ -20,8 +20,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from kft.accelerate import first_token
 from kft.data import store
-from kft.models import first_token, heads, presets
+from kft.models import heads, presets
 from kft.recipe import Recipe
 from kft.tasks.classify import SmoothedCrossentropy
 from kft.text.encoded import Encoded

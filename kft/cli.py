@@ -232,12 +232,12 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
     For a model of two texts, give them one after the other: `kft predict runs/pairs "A cat." "An animal."`.
     """
     import kft
-    from kft.data import asked
+    from kft.readers import inputs
 
     if output:
         disk.require_writable(output, errors.RecipeError, unlike=[source or "/dev/stdin"])
     for text in texts:
-        asked.refuse_file_name(text, f"--input {text} for the rows in it, or the text itself on standard input")
+        inputs.refuse_file_name(text, f"--input {text} for the rows in it, or the text itself on standard input")
     opened = kft.load(run)
     if source:
         rows: Any = Path(source)

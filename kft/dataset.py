@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from kft import tasks
-from kft.data import asked, benchmarks, clean, columns, faults, formats, official, split, task_columns
+from kft.data import clean, columns, faults, split, task_columns
 from kft.data.columns import Column
 from kft.data.table import GROUP, ROW, Table
+from kft.datasets import loading, registry
 from kft.errors import RecipeError, did_you_mean
+from kft.readers import formats, inputs
 from kft.recipe import COLUMN_KNOBS, Recipe
 from kft.tasks.task import Task, Vocabulary, knobs_of, refuse_other_knobs
 
@@ -90,7 +92,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
 
     Args:
         recipe: Names the task and the columns.
-        train: Rows in any form that `kft.data.formats.read` takes, or the name of a benchmark.
+        train: Rows in any form that `kft.readers.formats.read` takes, or the name of a benchmark.
         validation: Likewise, or the share of train to split off.
         test: Likewise, a share, or None.
 
@@ -100,20 +102,20 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     """
     shares: dict[str, Any] = {"validation": validation, "test": test}
     notes: list[str] = []
-    named = benchmarks.is_name(train)
+    named = registry.is_name(train)
     if named:
         shares, notes = _official(train, shares)
-    benchmarks.check_data_dir(recipe.data_dir, [train, *shares.values()])
+    registry.check_data_dir(recipe.data_dir, [train, *shares.values()])
     read = {"train": _read(train, "train", recipe.data_dir, recipe.task)}
     # Official parts stay as they are, so that scores can be compared; rows of the user's own must not leak into them.
-    is_official = named and benchmarks.is_name(shares["test"])
+    is_official = named and registry.is_name(shares["test"])
     for name, source in shares.items():
         if source is not None and not isinstance(source, int | float):
             read[name] = _read(source, name, recipe.data_dir, recipe.task)
             shares[name] = None
     given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
-    if named and recipe.task in ("auto", benchmarks.find(train)[0].task):
-        benchmark, _ = benchmarks.find(train)
+    if named and recipe.task in ("auto", registry.find(train)[0].task):
+        benchmark, _ = registry.find(train)
         task = replace(tasks.find(benchmark.task), best_by=benchmark.metrics)
     elif recipe.task == "auto":
         name, why = task_columns.decide(read["train"], given)
@@ -179,7 +181,7 @@ def _ready(
 
 def _official(name: str, shares: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The sources of validation and test rows, the benchmark's own where nothing else is asked for, and notes."""
-    benchmark, _ = benchmarks.find(name)
+    benchmark, _ = registry.find(name)
     sources, notes = dict(shares), [f"{name}: {benchmark.note}."] if benchmark.note else []
     is_default = isinstance(validation := sources["validation"], float) and validation == DEFAULT_SHARE
     if is_default and "validation" in benchmark.parts:
@@ -193,18 +195,18 @@ def _official(name: str, shares: Mapping[str, Any]) -> tuple[dict[str, Any], lis
 
 def _read(source: Any, role: str, data_dir: str | Path | None, task_name: str) -> Table:
     """The rows of a source; of a benchmark the part that is meant for this role."""
-    if not benchmarks.is_name(source):
+    if not registry.is_name(source):
         return formats.read(source, role=role, file_format=formats.format_for(source, task_name))
     if role == "evaluate":
-        role = "test" if "test" in benchmarks.find(source)[0].parts else "validation"
-    return official.read(source, role, data_dir)
+        role = "test" if "test" in registry.find(source)[0].parts else "validation"
+    return loading.read(source, role, data_dir)
 
 
 def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequence[str]) -> Table | None:
     """Rows to answer, as a table of the canonical text columns.
 
     Args:
-        rows: A string, or strings, tuples of two strings, dicts or a table of any kind, see `kft.data.asked`.
+        rows: A string, or strings, tuples of two strings, dicts or a table of any kind, see `kft.readers.inputs`.
         task: The run's task.
         trained_on: Canonical column name to the name in the training rows; either is understood.
         texts: The text columns that the model reads.
@@ -212,7 +214,7 @@ def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequ
     Returns:
         The table; None where there are no rows.
     """
-    rows = asked.rows(rows, texts)
+    rows = inputs.rows(rows, texts)
     if rows is None:
         return None
     table = formats.read(rows, role="predict", file_format=formats.format_for(rows, task.name))

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from kft import run_directory
-from kft.data import benchmarks, columns, formats, task_columns
+from kft.data import columns, task_columns
+from kft.datasets import registry
 from kft.models import handles
+from kft.readers import formats
 from kft.recipe import COLUMN_KNOBS, Recipe
 
 MOST_BYTES = 64 * 2**20
@@ -32,7 +34,7 @@ def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = T
     if recipe.out and is_out_a_run:
         run_directory.refuse_occupied(Path(recipe.out))
     handles.local(recipe.preset)
-    benchmarks.check_data_dir(recipe.data_dir, [*sources.values()])
+    registry.check_data_dir(recipe.data_dir, [*sources.values()])
     for role, source in sources.items():
         if isinstance(source, str | Path):
             refuse_source(source, role, recipe)
@@ -45,8 +47,8 @@ def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
         DataError: As the fit would.
         RecipeError: No benchmark is called so.
     """
-    if benchmarks.is_name(source):
-        benchmarks.find(str(source))
+    if registry.is_name(source):
+        registry.find(str(source))
         return
     path = formats.checked_path(source, role)
     if path.stat().st_size > MOST_BYTES:

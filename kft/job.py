@@ -15,6 +15,7 @@ import numpy as np
 
 import kft
 from kft import dataset, disk, run, run_directory
+from kft.accelerate import first_token, sparse_embeddings
 from kft.data import tokenise
 from kft.data.batches import Batch
 from kft.data.feed import targets_of
@@ -22,13 +23,13 @@ from kft.data.store import Aligned, Store, sliced
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError, quoted
 from kft.evaluation import metrics
-from kft.models import first_token, presets, provenance, scratch
-from kft.models.contrast import compares_rows
+from kft.losses.contrastive import compares_rows
+from kft.models import presets, provenance, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.text import unknown
 from kft.text.tokens import Encoder
-from kft.training import devices, inference, loop, occurring
+from kft.training import devices, inference, loop
 from kft.training.devices import Devices
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
 from kft.training.loop import Trainer
@@ -83,7 +84,7 @@ class Job:
 
     def settle(self) -> None:
         """Brings what was trained into the model, as it is to be saved."""
-        occurring.put_back(self.trainer.network)
+        sparse_embeddings.put_back(self.trainer.network)
         self.finish()
 
     def validate(self) -> dict[str, float]:
@@ -207,7 +208,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         network = first_token.network(data.task.network(model, len(data.text_columns)), model)
         disguise = data.task.disguise and data.task.disguise(recipe, model.preprocessor)
         if disguise is None:
-            network = occurring.network(network, model.backbone, stores["train"])
+            network = sparse_embeddings.network(network, model.backbone, stores["train"])
         trainer = loop.prepare(
             network,
             loss,

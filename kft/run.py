@@ -125,7 +125,7 @@ class Run:
     @cached_property
     def _network(self) -> Callable[[int], Any]:
         """(Number of text columns) to a model from token features to raw outputs."""
-        from kft.models import first_token
+        from kft.accelerate import first_token
 
         return functools.cache(
             lambda num_texts: first_token.network(self.task.network(self.model, num_texts), self.model)

@@ -18,7 +18,7 @@ from kft.data import batches
 from kft.data.feed import Feed
 from kft.recipe import Recipe
 from kft.training import devices, loop
-from kft.training.windows import expected_weights, update_totals
+from kft.training.accumulation import expected_weights, update_totals
 
 WORDS = [*("the", "parcel", "is", "late", "when", "you", "can", "my"), *("lamp", "was", "lost", "today", "tea", "soup")]
 LENGTHS = [2, 17, 4, 9, 3, 13, 5, 7, 2, 11, 6, 15, 3, 8, 4, 10]

@@ -35,10 +35,10 @@ import keras, keras_hub
 import numpy as np
 from kft.data import store
 from kft.text.encoded import Encoded
-from kft.models import first_token
+from kft.accelerate import first_token, sparse_embeddings
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
-from kft.training import devices, history, inference, loop, occurring
+from kft.training import devices, history, inference, loop
 
 class Encoder:
     pad_values, mask_names = {"token_ids": 0, "segment_ids": 0, "padding_mask": 0}, ["padding_mask"]
@@ -61,7 +61,7 @@ def trained(distribute, accumulated=1):
         )
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
-        network = occurring.network(first_token.network(model, model), backbone, rows)
+        network = sparse_embeddings.network(first_token.network(model, model), backbone, rows)
         trainer = loop.prepare(network, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, rows, targets, run_dir=folder, validate=None, best_by="accuracy", quiet=True)

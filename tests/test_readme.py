@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kft import errors
-from kft.data import benchmarks, formats
+from kft.datasets import registry
+from kft.readers import formats
 from kft.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -166,8 +167,8 @@ def test_the_table_of_benchmarks_is_the_one_of_the_code():
             r"^\| `(\S+?)` \| (\w+) \| (.*?) \| (.*) \|$", BENCHMARKS, flags=re.MULTILINE
         )
     }
-    assert list(listed) == list(benchmarks.BENCHMARKS)
-    for name, entry in benchmarks.BENCHMARKS.items():
+    assert list(listed) == list(registry.BENCHMARKS)
+    for name, entry in registry.BENCHMARKS.items():
         task, metrics, files = listed[name]
         assert (task, metrics) == (entry.task, ", ".join(entry.metrics))
         for file in {file.path for layout in entry.layouts for file in layout.values()}:

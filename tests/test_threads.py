@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kft
-from kft.models.stand_ins import standing_in
+from kft.models.overrides import standing_in
 
 TEXTS = ["the parcel was lost", "my lamp is late today", "the invoice is wrong", "tea"]
 

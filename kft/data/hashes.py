@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kft.data.spool import BLOCK_ROWS
+from kft.data.mapped import BLOCK_ROWS
 from kft.data.table import Table
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from kft.data import listed
 from kft.data.faults import Faults
-from kft.data.spool import BLOCK_ROWS, spool
+from kft.data.mapped import BLOCK_ROWS, spool
 from kft.data.table import ROW, Table
 from kft.errors import DataError
 

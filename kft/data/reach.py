@@ -9,8 +9,8 @@ import numpy as np
 
 from kft.data.nested import shown
 from kft.data.store import Store
-from kft.evaluation import tagging
-from kft.evaluation.tagging import Span
+from kft.evaluation import entities
+from kft.evaluation.entities import Span
 from kft.text.tagging import continued
 
 
@@ -107,6 +107,6 @@ def by_tokens(tags: Sequence[Sequence[str]], missing: str, tokens: Store, *, is_
     lost = [0] * len(tags)
     for row in np.unique(np.searchsorted(begins, np.flatnonzero(is_wrong), side="right") - 1):
         answered = [names[i] for i in best[begins[row] : begins[row + 1]]]
-        lost[row] = len(set(tagging.entities(tags[row])) - set(tagging.entities(answered)))
+        lost[row] = len(set(entities.entities(tags[row])) - set(entities.entities(answered)))
     total = sum(tag.startswith("B-") for row in tags for tag in row)
     return Missed(sum(lost), total, next((row for row, n in enumerate(lost) if n), 0))

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kft.data.spool import BLOCK_ROWS, spool
+from kft.data.mapped import BLOCK_ROWS, spool
 
 ROW = "__row__"
 """Column of 1-based row numbers: the line a row begins on in a text file, its rank elsewhere and in SQuAD's."""
 UNNAMED = "__unnamed__"
-"""What the name of a column begins with that has none in the source; `kft.data.formats.read` leaves it out."""
+"""What the name of a column begins with that has none in the source; `kft.readers.formats.read` leaves it out."""
 
 
 GROUP = "__group__"

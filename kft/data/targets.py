@@ -56,7 +56,7 @@ def label_column(table: Table, name: str, reading: Reading | None = None) -> pa.
 def label_reading(table: Table, name: str) -> Reading:
     """How a column of labels is to be read: whether all are numbers, so that those without a fraction lose its zeros.
 
-    >>> from kft.data.formats import read
+    >>> from kft.readers.formats import read
     >>> label_reading(read({"label": ["1.0", "2"]}), "label"), label_reading(read({"label": ["1.0", "b"]}), "label")
     ({'numbers': True}, {'numbers': False})
     """

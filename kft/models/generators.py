@@ -12,8 +12,8 @@ import numpy as np
 from keras import ops
 
 from kft.errors import PresetError, RecipeError
+from kft.models.overrides import standing_in
 from kft.models.presets import Preset, max_positions
-from kft.models.stand_ins import standing_in
 from kft.text import generation
 
 Settings = Mapping[str, Any]

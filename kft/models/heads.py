@@ -11,7 +11,7 @@ from keras import ops, saving
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from kft.errors import PresetError
-from kft.models import finite, overwritten, preset_files, xlnet
+from kft.models import finite, preset_files, skip_init, xlnet
 from kft.models.presets import Preset, masked_lm_class, with_rules
 from kft.text.tokens import SequencePreprocessor
 
@@ -267,7 +267,7 @@ def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
     from kft.models import encoders  # noqa: F401  (registers its model)
 
     preset_files.check(preset_dir)
-    with overwritten.by_files():
+    with skip_init.by_files():
         task = get_preset_loader(preset_dir).load_task(task_class(preset_dir), True, True, dtype=dtype, compile=False)
     finite.require(task, str(preset_dir), PresetError)
     with_rules(task.preprocessor.tokenizer, preset_dir)

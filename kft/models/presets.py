@@ -19,7 +19,7 @@ import keras_hub
 from keras_hub.src.utils.preset_utils import ASSET_DIR, get_preset_loader
 
 from kft.errors import PresetError, did_you_mean
-from kft.models import finite, handles, hugging_face, original_tokenizers, overwritten, preset_files
+from kft.models import finite, handles, hugging_face, original_tokenizers, preset_files, skip_init
 from kft.models.handles import HUBS
 from kft.text import rules
 
@@ -59,7 +59,7 @@ class Preset:
             settings = hugging_face.forgotten(loader.config) if is_foreign else {}
             if is_foreign:
                 hugging_face.check_weights(self.handle, loader.config)
-            with overwritten.by_files():
+            with skip_init.by_files():
                 backbone = loader.load_backbone(self.backbone_class, True, dtype=dtype, **settings)
             if is_foreign:
                 hugging_face.add_token_types(self.handle, loader.config, backbone)

@@ -20,7 +20,7 @@ from keras.src.saving import saving_lib
 from kft import disk
 from kft.errors import RunError, TrainingError
 from kft.models.finite import not_finite
-from kft.models.stand_ins import standing_in
+from kft.models.overrides import standing_in
 
 LARGE_BYTES = 4 * 2**20
 VARIABLE_BYTES = 2**10  # what HDF5 needs of its own for each

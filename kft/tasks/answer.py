@@ -13,14 +13,14 @@ from kft.data import checks, task_columns
 from kft.data.reach import Missed
 from kft.data.store import Store
 from kft.data.table import Table
-from kft.evaluation import extraction, shown
+from kft.evaluation import qa, shown
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.task import Task, Vocabulary
-from kft.text import extraction as graph
+from kft.text import answers as graph
 from kft.text import layout, windows
-from kft.text.extraction import IMPOSSIBLE
+from kft.text.answers import IMPOSSIBLE
 
 ALWAYS = 1.0  # the threshold of a model that answers every question
 COVERED = 0.995
@@ -154,7 +154,7 @@ def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], tex
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """Exact match and F1 by SQuAD's definition."""
-    return extraction.scored(_answered(found), _gold(table))
+    return qa.scored(_answered(found), _gold(table))
 
 
 def _answered(found: Mapping[str, np.ndarray]) -> list[str]:
@@ -173,7 +173,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
     """The answers that share least with the truth."""
     answered, gold = _answered(found), _gold(table)
-    return shown.extracted(gold, answered, list(extraction.best_f1(answered, gold)), table)
+    return shown.extracted(gold, answered, list(qa.best_f1(answered, gold)), table)
 
 
 def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> Vocabulary:
@@ -181,7 +181,7 @@ def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabul
     if vocabulary["threshold"] == ALWAYS:
         return vocabulary
     best = [row[0].decode() for row in found["nbest.answer"].tolist()]
-    return {**vocabulary, "threshold": extraction.best_threshold(found["no_answer"].tolist(), best, _gold(table))}
+    return {**vocabulary, "threshold": qa.best_threshold(found["no_answer"].tolist(), best, _gold(table))}
 
 
 ANSWER = Task(

@@ -18,7 +18,8 @@ from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError
 from kft.evaluation import metrics, retrieval, shown
-from kft.models import contrast, encoders
+from kft.losses import contrastive
+from kft.models import encoders
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.task import Task, Vocabulary
@@ -121,10 +122,10 @@ def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
 def loss(recipe: Recipe, vocabulary: Vocabulary) -> Any:
     """The loss that the rows or the recipe ask for."""
     if vocabulary["contrastive"] == "cosine":
-        return contrast.CosineLoss(vocabulary["low"], vocabulary["high"])
+        return contrastive.CosineLoss(vocabulary["low"], vocabulary["high"])
     if vocabulary["contrastive"] == "triplet":
-        return contrast.TripletLoss()
-    return contrast.ranking_loss(vocabulary["num_texts"])
+        return contrastive.TripletLoss()
+    return contrastive.ranking_loss(vocabulary["num_texts"])
 
 
 def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:

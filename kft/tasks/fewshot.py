@@ -19,7 +19,8 @@ import numpy as np
 
 from kft.data import clean
 from kft.data.table import Table
-from kft.models import contrast, encoders
+from kft.losses import contrastive
+from kft.models import encoders
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.classify import CLASSIFY
@@ -49,9 +50,9 @@ def network(model: Any, num_texts: int) -> keras.Model:
     return keras.Model(model.input, keras.layers.Concatenate(dtype="float32")([vectors, model.output]))
 
 
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> contrast.InBatchLoss:
+def loss(recipe: Recipe, vocabulary: Vocabulary) -> contrastive.InBatchLoss:
     """The cosines of the rows of a batch against whether they are of one class."""
-    return contrast.class_loss(len(vocabulary["labels"]))
+    return contrastive.class_loss(len(vocabulary["labels"]))
 
 
 def finish(model: Any, outputs: np.ndarray, ids: np.ndarray) -> None:

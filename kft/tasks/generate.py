@@ -20,8 +20,8 @@ from kft.data.nested import made_anew
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError
-from kft.evaluation import generation, metrics, shown
-from kft.models import generators, packing
+from kft.evaluation import metrics, overlap, shown
+from kft.models import generators, packed_attention
 from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe
@@ -119,7 +119,7 @@ def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
 
 def packed_head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
     """The same, of a decoder that can keep rows apart."""
-    packing.refuse_others(preset)
+    packed_attention.refuse_others(preset)
     return head(preset, vocabulary, **settings)
 
 
@@ -161,7 +161,7 @@ def by_losses(found: Mapping[str, float]) -> dict[str, float]:
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """ROUGE, BLEU, chrF and exact match of the generated texts."""
-    return generation.scored(_texts(found), table.texts("response"))
+    return overlap.scored(_texts(found), table.texts("response"))
 
 
 def _texts(found: Mapping[str, np.ndarray]) -> list[str]:
@@ -176,7 +176,7 @@ def metric_names(vocabulary: Vocabulary) -> list[str]:
 def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
     """The texts that share least with the truth."""
     texts, truths = _texts(found), table.texts("response")
-    shared = [generation.rouge(text, truth)["rougeL"] for text, truth in zip(texts, truths, strict=True)]
+    shared = [overlap.rouge(text, truth)["rougeL"] for text, truth in zip(texts, truths, strict=True)]
     return shown.generated(truths, texts, shared, table)
 
 
@@ -203,5 +203,5 @@ ROW_BY_ROW = Task(
     unserved=unserved,
     learnt=learnt,
 )
-PACKED = replace(ROW_BY_ROW, head=packed_head, arrange=lines.pack, network=packing.network)
+PACKED = replace(ROW_BY_ROW, head=packed_head, arrange=lines.pack, network=packed_attention.network)
 GENERATE = replace(ROW_BY_ROW, variants={"packed": PACKED})

@@ -13,13 +13,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.data import checks, edges, joined, reach, store, task_columns
+from kft.data import checks, detokenized, edges, reach, store, task_columns
 from kft.data.reach import Missed
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
-from kft.evaluation import shown, tagging
-from kft.evaluation.tagging import Span
+from kft.evaluation import entities, shown
+from kft.evaluation.entities import Span
 from kft.models import heads
 from kft.models.presets import Preset
 from kft.recipe import Recipe
@@ -42,7 +42,7 @@ def prepare(table: Table) -> Table:
     if "tags" in table.names():
         checks.check_tags(table)
         table = table.with_notes(*checks.odd_sequences(table))
-    return joined.with_text(table)
+    return detokenized.with_text(table)
 
 
 def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
@@ -168,13 +168,13 @@ def _word_tags(table: Table, vocabulary: Vocabulary) -> Iterator[list[str]]:
     """The true class of each word, text by text: of the given words, else of those that the graph finds."""
     if "spans" in table.names():
         for spans, places in zip(_gold(table), _found_words(table, rule_of(vocabulary)), strict=True):
-            yield tagging.at_words(spans, places)
+            yield entities.at_words(spans, places)
     elif vocabulary["scheme"] == "plain":
         yield from table.texts("tags")
     else:
         for tags in table.texts("tags"):
-            spans = [(first, last + 1, kind) for kind, first, last in tagging.entities(tags)]
-            yield tagging.of_spans(spans, len(tags))
+            spans = [(first, last + 1, kind) for kind, first, last in entities.entities(tags)]
+            yield entities.of_spans(spans, len(tags))
 
 
 def _found_words(table: Table, rule: str | None = None) -> Iterator[list[tuple[int, int]]]:
@@ -235,7 +235,7 @@ def learnt(vocabulary: Vocabulary) -> dict[str, Any]:
 
 def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
     """Entity precision, recall and F1 by seqeval, and the accuracy of tags, over the words or spans of the rows."""
-    return tagging.scored(*compared(found, table, vocabulary), is_plain=vocabulary["scheme"] == "plain")
+    return entities.scored(*compared(found, table, vocabulary), is_plain=vocabulary["scheme"] == "plain")
 
 
 def compared(
@@ -247,8 +247,8 @@ def compared(
         return table.texts("tags"), answered
     truth, answered = [], []
     for text, gold, spans in zip(table.texts("text"), _gold(table), _predicted(found), strict=True):
-        truth.append(tagging.of_spans(gold, len(text)))
-        answered.append(tagging.of_spans(spans, len(text)))
+        truth.append(entities.of_spans(gold, len(text)))
+        answered.append(entities.of_spans(spans, len(text)))
     return truth, answered
 
 
@@ -263,7 +263,7 @@ def _predicted(found: Mapping[str, np.ndarray]) -> Iterator[list[Span]]:
 def metric_names(vocabulary: Vocabulary) -> list[str]:
     """Those of the right answers."""
     labels = vocabulary["labels"]
-    return list(tagging.metric_names(labels, is_plain=vocabulary["scheme"] == "plain"))
+    return list(entities.metric_names(labels, is_plain=vocabulary["scheme"] == "plain"))
 
 
 def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:

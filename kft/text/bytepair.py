@@ -19,7 +19,7 @@ from keras_hub.src.tokenizers.byte_pair_tokenizer import (
     create_alts_for_unsplittable_tokens,
 )
 
-from kft.text import characters, flat, normalizers
+from kft.text import characters, normalizers, ragged
 from kft.text.changes import normalized
 from kft.text.rules import Rules
 
@@ -82,23 +82,23 @@ def spans(tokenizer: Any, ids: tf.RaggedTensor, texts: tf.Tensor) -> tuple[tf.Ra
     pieces = _split(tokenizer, marked)
     num_bytes = tf.strings.length(pieces.strings)
     # For each byte that the tokenizer merges, in the order of the pieces: the marked bytes that it stands for.
-    piece = flat.owners(num_bytes)
-    within = tf.range(tf.size(piece)) - tf.gather(flat.begins(num_bytes), piece)
+    piece = ragged.owners(num_bytes)
+    within = tf.range(tf.size(piece)) - tf.gather(ragged.begins(num_bytes), piece)
     is_verbatim = tf.gather(num_bytes == pieces.lengths, piece)
     first = tf.gather(pieces.starts, piece) + tf.where(is_verbatim, within, 0)
     last = tf.where(is_verbatim, first, first + tf.gather(pieces.lengths, piece) - 1)
 
-    rows = flat.rows(ids)
+    rows = ragged.rows(ids)
     lengths = _num_bytes(tokenizer, ids.flat_values)
     text_num_bytes = tf.math.unsorted_segment_sum(num_bytes, pieces.rows, tf.size(texts))
     text_ends = tf.cumsum(text_num_bytes)
-    tokens_before = flat.begins(tf.math.unsorted_segment_sum(lengths, rows, tf.size(texts)))
+    tokens_before = ragged.begins(tf.math.unsorted_segment_sum(lengths, rows, tf.size(texts)))
     # Both sums grow alike; a text does not pass its drift on to the next should they ever not.
     ends = tf.cumsum(lengths) + tf.gather(text_ends - text_num_bytes - tokens_before, rows)
     limit = tf.gather(text_ends, rows) - 1
     starts, ends = tf.minimum(ends - lengths, limit), tf.minimum(ends - 1, limit)
 
-    text_begins = tf.gather(flat.begins(tf.strings.length(read)), rows)
+    text_begins = tf.gather(ragged.begins(tf.strings.length(read)), rows)
     text_begins += 1 if tokenizer.add_prefix_space else 0
     starts = tf.gather(read_byte, tf.gather(first, starts)) - text_begins
     ends = tf.gather(read_byte, tf.gather(last, ends)) + 1 - text_begins
@@ -136,20 +136,20 @@ def by_rules(
 
     lengths = tf.maximum(tf.strings.length(tokenizer.id_to_token_map.lookup(ids.flat_values), unit="UTF8_CHAR"), 1)
     within = tf.cumsum(lengths, exclusive=True)
-    owner = flat.rows(ids)
+    owner = ragged.rows(ids)
     first_of = tf.gather(tf.concat([within, [0]], axis=0), tf.cast(ids.row_starts(), tf.int32))
     num_cuts = tf.cumsum(tf.cast(characters.flat_bytes(marked) == _CUT[0], tf.int32))
     begins -= tf.gather(tf.concat([num_cuts, [0]], axis=0), begins)
     starts = tf.gather(begins, owner) + within - tf.gather(first_of, owner)
 
     ids = tf.RaggedTensor.from_row_splits(ids.flat_values, tf.gather(ids.row_splits, pieces.row_splits), validate=False)
-    rows, prefix = flat.rows(ids), tf.cast(has_prefix, tf.int32)
+    rows, prefix = ragged.rows(ids), tf.cast(has_prefix, tf.int32)
     # From bytes of all texts with their prefixes to those of all plain ones.
     shift = tf.gather(tf.cumsum(prefix), rows)
-    plain_begins = tf.gather(flat.begins(tf.strings.length(plain)), rows)
+    plain_begins = tf.gather(ragged.begins(tf.strings.length(plain)), rows)
     starts, ends = (tf.maximum(offsets - shift, plain_begins) for offsets in (starts, starts + lengths))
     is_empty = starts == ends  # the prefix itself, which stands before the text
-    text_begins = tf.gather(flat.begins(tf.strings.length(texts)), rows)
+    text_begins = tf.gather(ragged.begins(tf.strings.length(texts)), rows)
     limit = tf.maximum(tf.size(plain_starts) - 1, 0)
     starts = tf.gather(plain_starts, tf.minimum(starts, limit)) - text_begins
     ends = tf.where(is_empty, starts, tf.gather(plain_ends, tf.maximum(ends - 1, 0)) - text_begins)
@@ -187,13 +187,13 @@ def _mark(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     other = tf.strings.regex_replace(texts, _MARKED_SPACE, r"_\2")
     data, other_data = (tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8) for strings in (texts, other))
     widths = tf.where(data == other_data, 1, 1 + len(_MARKER.encode()))
-    return marked, flat.owners(widths)
+    return marked, ragged.owners(widths)
 
 
 def _split(tokenizer: Any, marked: tf.Tensor) -> _Pieces:
     """The pieces that the tokenizer merges by themselves: KerasHub's `split_strings_for_bpe` with offsets."""
     lengths = tf.strings.length(marked)
-    starts = flat.begins(lengths)
+    starts = ragged.begins(lengths)
     pieces = _Pieces(marked, tf.range(tf.size(marked)), starts, lengths, tf.zeros_like(lengths, dtype=tf.bool))
     special_tokens = tokenizer.unsplittable_tokens or []
     # Letters that no later split cuts stand in for special tokens.
@@ -212,7 +212,7 @@ def _split(tokenizer: Any, marked: tf.Tensor) -> _Pieces:
 def _cut(pieces: _Pieces, pattern: str) -> _Pieces:
     """The pieces cut around each match of a pattern, which becomes a piece itself."""
     strings, starts, ends = tensorflow_text.regex_split_with_offsets(pieces.strings, pattern, pattern)
-    owner = flat.rows(strings)
+    owner = ragged.rows(strings)
     rows, begins, lengths, is_stand_in = (tf.gather(values, owner) for values in pieces[1:])
     starts, ends = tf.cast(starts.flat_values, tf.int32), tf.cast(ends.flat_values, tf.int32)
     starts, lengths = tf.where(is_stand_in, 0, starts), tf.where(is_stand_in, lengths, ends - starts)

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kft.text import characters, flat, responses, windows
+from kft.text import characters, ragged, responses, windows
 from kft.text.layout import Layout
 from kft.text.tokens import MASK, TEXT, trimmed
 
@@ -69,12 +69,12 @@ def judge(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     seen, following = ids[:, :-1], ids[:, 1:]
     cut = windows.cut(_packing(tokenizer), seen, length)
     is_token = cut.token_index >= 0
-    begins = tf.gather(flat.begins(flat.lengths(following)), cut.rows)[:, tf.newaxis]
+    begins = tf.gather(ragged.begins(ragged.lengths(following)), cut.rows)[:, tf.newaxis]
     after = tf.concat([following.flat_values, [0]], axis=0)
     targets = tf.gather(after, tf.where(is_token, begins + cut.token_index, 0))
     logits = tf.cast(responses.outputs(model, cut.features), tf.float32)  # (windows, tokens, vocabulary)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
     summed = tf.reduce_sum(tf.where(is_token, losses, 0.0), axis=1)
     summed = tf.math.unsorted_segment_sum(summed, cut.rows, tf.size(texts[0]))
-    count = flat.lengths(following)
+    count = ragged.lengths(following)
     return {"perplexity": tf.exp(summed / tf.cast(tf.maximum(count, 1), tf.float32)), "num_tokens": count}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from kft.text import flat, normalizers
+from kft.text import normalizers, ragged
 
 # What can merge with the character before it in a composed normal form: marks, Hangul letters, halfwidth voice marks.
 _MAY_COMPOSE = (
@@ -47,7 +47,7 @@ def changed(strings: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tup
         other, `(bytes,)` int32 positions in the bytes of the originals, one after the other too.
     """
     split = tf.strings.unicode_split(strings, "UTF-8")  # ragged (n, characters)
-    each, string_of = split.flat_values, flat.rows(split)
+    each, string_of = split.flat_values, ragged.rows(split)
     is_first = tf.concat([[True], string_of[1:] != string_of[:-1]], axis=0)[: tf.size(each)]
     begins_cluster = is_first | ~tf.strings.regex_full_match(each, _MAY_COMPOSE)
     clusters = _joined(each, begins_cluster)
@@ -56,7 +56,7 @@ def changed(strings: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tup
     whole, whole_cluster, whole_character = change(strings), change(clusters), change(each)
     cluster_is_sum = _joined(whole_character, begins_cluster) == whole_cluster
     begins_string = tf.boolean_mask(is_first, begins_cluster)
-    string_is_sum = _joined(whole_cluster, begins_string) == tf.boolean_mask(whole, flat.lengths(split) > 0)
+    string_is_sum = _joined(whole_cluster, begins_string) == tf.boolean_mask(whole, ragged.lengths(split) > 0)
 
     # The units: each begins at a character and ends where the next begins.
     string_is_sum = tf.gather(string_is_sum, tf.cumsum(tf.cast(is_first, tf.int32)) - 1)
@@ -70,10 +70,10 @@ def changed(strings: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tup
         tf.where(cluster_is_sum, character_length, cluster_length),
         tf.gather(tf.strings.length(whole), string_of),
     )
-    unit_starts = tf.boolean_mask(flat.begins(tf.strings.length(each)), begins)
+    unit_starts = tf.boolean_mask(ragged.begins(tf.strings.length(each)), begins)
     unit_ends = tf.concat([unit_starts, [tf.reduce_sum(tf.strings.length(each))]], axis=0)[1:]
     lengths = tf.boolean_mask(length_after, begins)
-    unit = flat.owners(lengths)
+    unit = ragged.owners(lengths)
     return whole, tf.gather(unit_starts, unit), tf.gather(unit_ends, unit)
 
 

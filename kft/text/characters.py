@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from kft.text import flat
+from kft.text import ragged
 
 # For use inside a character class of RE2: what `str.isspace` says, and two format characters that are spaces without
 # width.
@@ -29,8 +29,8 @@ def flat_bytes(texts: tf.Tensor) -> tf.Tensor:
 
 def flat_offsets(texts: tf.Tensor, offsets: tf.RaggedTensor) -> tf.Tensor:
     """Ragged `(batch, spans)` byte offsets, each from its text's beginning, as `(spans,)` int32 into `flat_bytes`."""
-    begins = flat.begins(tf.strings.length(texts))
-    return tf.cast(offsets.flat_values, tf.int32) + tf.gather(begins, flat.rows(offsets))
+    begins = ragged.begins(tf.strings.length(texts))
+    return tf.cast(offsets.flat_values, tf.int32) + tf.gather(begins, ragged.rows(offsets))
 
 
 def from_bytes(
@@ -55,7 +55,7 @@ def from_bytes(
     if skips_nul:
         numbers = tf.boolean_mask(numbers, data != 0)
     numbers = tf.concat([numbers, [0]], axis=0)  # so that there is something to gather where all texts are empty
-    text_begins = tf.gather(flat.begins(tf.strings.length(texts, unit="UTF8_CHAR")), flat.rows(starts))
+    text_begins = tf.gather(ragged.begins(tf.strings.length(texts, unit="UTF8_CHAR")), ragged.rows(starts))
     end = tf.gather(numbers, tf.maximum(last - 1, 0)) + 1 - text_begins
     end = tf.where(tf.cast(ends.flat_values, tf.int32) > 0, end, 0)
     start = tf.where(last > first, tf.gather(numbers, first) - text_begins, end)
@@ -73,7 +73,7 @@ def without_spaces(
         ends: The same for the ends, exclusive.
     """
     each = tf.strings.unicode_split(texts, "UTF-8")
-    text_begins = tf.gather(flat.begins(flat.lengths(each)), flat.rows(starts))
+    text_begins = tf.gather(ragged.begins(ragged.lengths(each)), ragged.rows(starts))
     first, last = starts.flat_values + text_begins, ends.flat_values + text_begins
     is_space = tf.strings.regex_full_match(each.flat_values, f"[{SPACES}]")
     seen = tf.cast(tf.where(~is_space)[:, 0], tf.int32)  # where the other characters are, among those of all texts

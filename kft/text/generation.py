@@ -12,7 +12,7 @@ from typing import Any
 import keras_hub
 import tensorflow as tf
 
-from kft.text import characters, flat
+from kft.text import characters, ragged
 from kft.text.prompts import SEPARATOR
 
 TARGETS = "target_ids"  # the next token where that is part of the response, else NOT_LEARNT
@@ -55,10 +55,10 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
         start, end, pad = _special(preprocessor.packer, _has_start(preprocessor))
         separator = _separator(preprocessor, prompts)
         limit = preprocessor.sequence_length + 1 - len(start)
-        room = limit - tf.minimum(flat.lengths(separator)[:1], limit // 2)[0]
+        room = limit - tf.minimum(ragged.lengths(separator)[:1], limit // 2)[0]
     responses = tf.concat([responses, _column(end, responses)], axis=1)[:, :room]
     if not has_encoder(preprocessor):
-        prompts = last(tf.concat([prompts, separator], axis=1), limit - flat.lengths(responses))
+        prompts = last(tf.concat([prompts, separator], axis=1), limit - ragged.lengths(responses))
         before = tf.concat([_column(start, prompts), prompts], axis=1)
         features, group = {}, ""
     # The last token has no successor; the first is nobody's.
@@ -94,13 +94,13 @@ def asked(
         tokens = tf.concat([tokens, _separator(preprocessor, tokens)], axis=1)
         tokens = last(tokens, tf.fill([tf.shape(prompts)[0]], limit - len(start)))
         read, begun, group = {}, tf.concat([_column(start, tokens), tokens], axis=1), ""
-        longest = tf.reduce_max(flat.lengths(begun))
+        longest = tf.reduce_max(ragged.lengths(begun))
         width = tf.minimum(-(-longest // WIDTHS) * WIDTHS, limit)
     # KerasHub would take padding for an end if they were one token. No position sees what stands after it.
     pad = next(i for i in range(len(end_ids) + 1) if i not in end_ids)
     ids = begun.to_tensor(pad)
     ids = tf.pad(ids, [[0, 0], [0, width + num_new - tf.shape(ids)[1]]], constant_values=pad)
-    is_given = tf.sequence_mask(flat.lengths(begun), width + num_new)
+    is_given = tf.sequence_mask(ragged.lengths(begun), width + num_new)
     return {**read, f"{group}token_ids": ids, f"{group}padding_mask": is_given}
 
 
@@ -154,18 +154,18 @@ def traced_reader(function: Callable[..., Any]) -> Callable[..., Any]:
     return tf.function(function, input_signature=signature, autograph=False)
 
 
-def last(ragged: tf.RaggedTensor, counts: tf.Tensor) -> tf.RaggedTensor:
+def last(rows: tf.RaggedTensor, counts: tf.Tensor) -> tf.RaggedTensor:
     """The last values of each row.
 
     >>> last(tf.ragged.constant([[1, 2, 3], [4]]), tf.constant([2, 2])).to_list()
     [[2, 3], [4]]
     """
-    lengths = flat.lengths(ragged)
-    owners = flat.owners(lengths)
-    place = tf.range(tf.size(ragged.values)) - tf.gather(flat.begins(lengths), owners)
-    kept = tf.boolean_mask(ragged.values, place >= tf.gather(lengths - counts, owners))
+    lengths = ragged.lengths(rows)
+    owners = ragged.owners(lengths)
+    place = tf.range(tf.size(rows.values)) - tf.gather(ragged.begins(lengths), owners)
+    kept = tf.boolean_mask(rows.values, place >= tf.gather(lengths - counts, owners))
     row_lengths = tf.minimum(lengths, tf.maximum(counts, 0))
-    return tf.RaggedTensor.from_row_lengths(kept, tf.cast(row_lengths, ragged.row_splits.dtype), validate=False)
+    return tf.RaggedTensor.from_row_lengths(kept, tf.cast(row_lengths, rows.row_splits.dtype), validate=False)
 
 
 def _read_by_encoder(preprocessor: Any, prompts: tf.RaggedTensor) -> dict[str, tf.Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_text
 
-from kft.text import characters, flat, layout, offsets, responses, windows, words
+from kft.text import characters, layout, offsets, ragged, responses, windows, words
 from kft.text.tokens import MASK, TEXT, trimmed
 
 NUM_FILLS = 5
@@ -25,7 +25,7 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
     """
     ids, kinds = tokenize(preprocessor.tokenizer, characters.valid(texts[0]))
     cut = windows.cut(layout.of(preprocessor), ids, preprocessor.sequence_length)
-    begins = tf.gather(flat.begins(flat.lengths(ids)), cut.rows)[:, tf.newaxis]
+    begins = tf.gather(ragged.begins(ragged.lengths(ids)), cut.rows)[:, tf.newaxis]
     numbers = tf.concat([_numbers(kinds.flat_values), [-1]], axis=0)
     word = tf.gather(numbers, tf.where(cut.token_index >= 0, begins + cut.token_index, tf.size(numbers) - 1))
     return {**trimmed({**cut.features, "word": word}), TEXT: cut.rows}
@@ -42,23 +42,23 @@ def encode_pairs(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.
     """
     packing = layout.of(preprocessor)
     found = sentences(characters.valid(texts[0]))
-    counts = flat.lengths(found)
-    rows = flat.rows(found)
-    number = tf.range(tf.size(rows)) - tf.gather(flat.begins(counts), rows)
+    counts = ragged.lengths(found)
+    rows = ragged.rows(found)
+    number = tf.range(tf.size(rows)) - tf.gather(ragged.begins(counts), rows)
     num_pairs = tf.maximum(counts // 2, 1)
     pair = tf.minimum(number // 2, tf.gather(num_pairs, rows) - 1)
     is_second = tf.cast((number % 2 == 1) | (number // 2 > pair), tf.int32)
-    half = 2 * (tf.gather(flat.begins(num_pairs), rows) + pair) + is_second
+    half = 2 * (tf.gather(ragged.begins(num_pairs), rows) + pair) + is_second
 
     ids, kinds = tokenize(preprocessor.tokenizer, found.flat_values)
     total = tf.reduce_sum(num_pairs)
-    lengths = tf.math.unsorted_segment_sum(flat.lengths(ids), half, 2 * total)
+    lengths = tf.math.unsorted_segment_sum(ragged.lengths(ids), half, 2 * total)
     halves = [_ragged(values.flat_values, lengths) for values in (ids, kinds)]
     room = preprocessor.sequence_length - packing.num_special(2)
     trimmer = tensorflow_text.RoundRobinTrimmer(room)
     (first, second), (first_kinds, second_kinds) = (trimmer.trim([part[0::2], part[1::2]]) for part in halves)
 
-    is_pair = flat.lengths(second) > 0
+    is_pair = ragged.lengths(second) > 0
     start, end = (_repeated(special, is_pair | True) for special in (packing.start, packing.end))
     middle = _repeated(packing.middle, is_pair)
     tokens = tf.concat([start, first, middle, second, end], axis=1)
@@ -76,7 +76,7 @@ def encode_pairs(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.
         MASK: tf.ones_like(tokens, tf.bool).to_tensor(False, shape=shape),
     }
     features = {name: value for name, value in features.items() if name in (*packing.names, "word")}
-    return {**trimmed(features), TEXT: flat.repeat(tf.range(tf.size(counts)), num_pairs)}
+    return {**trimmed(features), TEXT: ragged.repeat(tf.range(tf.size(counts)), num_pairs)}
 
 
 def sentences(texts: tf.Tensor) -> tf.RaggedTensor:
@@ -100,7 +100,7 @@ def _ragged(values: tf.Tensor, lengths: tf.Tensor) -> tf.RaggedTensor:
 
 def _second(end: tf.RaggedTensor, is_pair: tf.Tensor) -> tf.RaggedTensor:
     """The segment of the last special tokens: that of the text before them."""
-    return end.with_flat_values(flat.repeat(tf.cast(is_pair, tf.int32), flat.lengths(end)))
+    return end.with_flat_values(ragged.repeat(tf.cast(is_pair, tf.int32), ragged.lengths(end)))
 
 
 def tokenize(tokenizer: Any, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
@@ -116,14 +116,14 @@ def tokenize(tokenizer: Any, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Ragg
         Ids, and 1 where a token begins a word, 0 where it continues one, 2 for a mask: ragged `(batch, tokens)` int32.
     """
     parts = tf.strings.split(texts, tokenizer.id_to_token(tokenizer.mask_token_id))
-    counts = flat.lengths(parts)
-    is_last = tf.range(tf.size(parts.flat_values)) + 1 == flat.repeat(tf.cumsum(counts), counts)
+    counts = ragged.lengths(parts)
+    is_last = tf.range(tf.size(parts.flat_values)) + 1 == ragged.repeat(tf.cumsum(counts), counts)
     before_mask = tf.strings.regex_replace(parts.flat_values, f"[{characters.SPACES}]+$", "")
     pieces = tf.where(is_last, parts.flat_values, before_mask)
     tokens = offsets.tokenize(tokenizer, pieces)
     kinds = tokens.ids.with_flat_values(_kinds(tokens, words.find(pieces)))
-    lengths = flat.lengths(tokens.ids) + tf.cast(~is_last, tf.int32)
-    lengths = tf.math.unsorted_segment_sum(lengths, flat.rows(parts), tf.size(texts))
+    lengths = ragged.lengths(tokens.ids) + tf.cast(~is_last, tf.int32)
+    lengths = tf.math.unsorted_segment_sum(lengths, ragged.rows(parts), tf.size(texts))
 
     def with_masks(values: tf.RaggedTensor, mask: int) -> tf.RaggedTensor:
         joined = tf.concat([values, _repeated([mask], ~is_last)], axis=1)
@@ -138,7 +138,7 @@ def _kinds(tokens: offsets.Tokens, found: words.Words) -> tf.Tensor:
     stretch = tf.reduce_max(tf.concat([tokens.ends.flat_values, found.ends.flat_values, [0]], axis=0)) + 1
 
     def line(positions: tf.RaggedTensor) -> tf.Tensor:
-        rows = tf.cast(flat.rows(positions), tf.int64)
+        rows = tf.cast(ragged.rows(positions), tf.int64)
         return tf.cast(positions.flat_values, tf.int64) + rows * tf.cast(stretch, tf.int64)
 
     starts, ends = line(found.starts), tf.concat([line(found.ends), [0]], axis=0)
@@ -179,7 +179,7 @@ def fill(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     padded = tf.pad(padded, [[0, 0], [0, tf.cast(tf.equal(tf.shape(padded)[1], 0), tf.int32)]])
     logits = responses.outputs(model, {**cut.features, "mask_positions": padded})  # (windows, masks, vocabulary)
     logits = logits[:, tf.shape(logits)[1] - tf.shape(padded)[1] :]  # what comes before is of sentence pairs
-    is_asked = tf.sequence_mask(flat.lengths(positions), tf.shape(padded)[1])
+    is_asked = tf.sequence_mask(ragged.lengths(positions), tf.shape(padded)[1])
     names = responses.token_texts(preprocessor.tokenizer)
     probabilities = tf.nn.softmax(tf.boolean_mask(tf.cast(logits, tf.float32), is_asked), axis=-1)
     scores, tokens = tf.math.top_k(probabilities[:, : len(names)], min(NUM_FILLS, len(names)))

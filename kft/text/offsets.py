@@ -9,7 +9,7 @@ import tensorflow_text  # noqa: F401  (registers the ops that tokenizers use)
 from keras_hub.tokenizers import BytePairTokenizer, SentencePieceTokenizer, WordPieceTokenizer, XLMRobertaTokenizer
 
 from kft.errors import PresetError
-from kft.text import bytepair, characters, flat, original, rules, sentencepiece, wordpiece
+from kft.text import bytepair, characters, original, ragged, rules, sentencepiece, wordpiece
 from kft.text.words import Words
 
 
@@ -108,10 +108,10 @@ def first_tokens(words: Words, tokens: Tokens) -> tf.RaggedTensor:
     """
     # Tokens that span nothing would hide those after them.
     spans_any = tokens.ends.flat_values > tokens.starts.flat_values
-    token_rows, word_rows = flat.rows(tokens.ids), flat.rows(words.starts)
+    token_rows, word_rows = ragged.rows(tokens.ids), ragged.rows(words.starts)
     rows = tf.boolean_mask(token_rows, spans_any)
     starts, ends = (tf.boolean_mask(offsets.flat_values, spans_any) for offsets in (tokens.starts, tokens.ends))
-    numbers = tf.range(tf.size(spans_any)) - tf.gather(flat.begins(flat.lengths(tokens.ids)), token_rows)
+    numbers = tf.range(tf.size(spans_any)) - tf.gather(ragged.begins(ragged.lengths(tokens.ids)), token_rows)
     numbers = tf.concat([tf.boolean_mask(numbers, spans_any), [-1]], axis=0)
     # One sorted line of positions for all texts: each text has a stretch of its own.
     stretch = tf.reduce_max(tf.concat([tokens.ends.flat_values, words.ends.flat_values, [0]], axis=0)) + 1

@@ -10,7 +10,7 @@ import tensorflow_text
 from keras_hub.tokenizers import BytePairTokenizer, SentencePieceTokenizer, WordPieceTokenizer
 
 from kft.errors import PresetError
-from kft.text import bytepair, characters, flat, rules, sentencepiece, wordpiece
+from kft.text import bytepair, characters, ragged, rules, sentencepiece, wordpiece
 from kft.text.normalizers import SPACES
 from kft.text.rules import Added
 
@@ -41,9 +41,9 @@ def tokenize(tokenizer: Any, texts: tf.Tensor) -> Spans:
     plain = Spans(*read(tokenizer, found, tf.where(is_added, "", parts.flat_values)))
     numbers = tf.gather(tf.constant([added.id for added in found.added], tf.int32), tf.maximum(which, 0))
     whole = (numbers, tf.zeros_like(numbers), tf.strings.length(parts.flat_values))
-    each = Spans(*flat.with_single(plain, is_added, whole))
+    each = Spans(*ragged.with_single(plain, is_added, whole))
     splits = tf.gather(each.ids.row_splits, parts.row_splits)
-    shift = tf.gather(begins, flat.rows(each.ids))
+    shift = tf.gather(begins, ragged.rows(each.ids))
     values = (each.ids.flat_values, each.starts.flat_values + shift, each.ends.flat_values + shift)
     return Spans(*(tf.RaggedTensor.from_row_splits(value, splits, validate=False) for value in values))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kft.text import flat
+from kft.text import ragged
 from kft.text.changes import normalized
 from kft.text.rules import Rules
 
@@ -31,7 +31,7 @@ def spans(tokenizer: Any, ids: tf.RaggedTensor, texts: tf.Tensor) -> tuple[tf.Ra
     vocabulary = tokenizer.get_vocabulary()
     space_id = vocabulary.index(_SPACE_PIECE) if _SPACE_PIECE in vocabulary else -1
     is_part = (first == last) & (ids.flat_values != space_id)
-    limit = tf.gather(tf.strings.length(texts), flat.rows(ids))
+    limit = tf.gather(tf.strings.length(texts), ragged.rows(ids))
     last = tf.where(is_part, tf.minimum(first + 1, limit), last)
     return ids.with_flat_values(first), ids.with_flat_values(last)
 
@@ -43,8 +43,8 @@ def by_rules(
     plain, plain_starts, plain_ends = normalized(texts, rules.normalizers)
     ids = type(tokenizer)._tokenize_tf(tokenizer, plain)
     starts, ends = spans(tokenizer, ids, plain)
-    rows = flat.rows(ids)
-    plain_begins, begins = (tf.gather(flat.begins(tf.strings.length(strings)), rows) for strings in (plain, texts))
+    rows = ragged.rows(ids)
+    plain_begins, begins = (tf.gather(ragged.begins(tf.strings.length(strings)), rows) for strings in (plain, texts))
     limit = tf.maximum(tf.size(plain_starts) - 1, 0)
     first = tf.gather(plain_starts, tf.minimum(starts.flat_values + plain_begins, limit)) - begins
     last = tf.gather(plain_ends, tf.maximum(ends.flat_values + plain_begins - 1, 0)) - begins

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kft.text import characters, flat, layout, offsets, windows, words
+from kft.text import characters, layout, offsets, ragged, windows, words
 from kft.text.tokens import TEXT, trimmed
 from kft.text.words import Words
 
@@ -58,7 +58,7 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor], rule: str = words.WORD
     length = preprocessor.sequence_length
     cut = windows.cut(layout.of(preprocessor), tokens.ids, length, stride=length // 4)
     num_words, first_word = _words_of_tokens(found, tokens)
-    token_begins = flat.begins(flat.lengths(tokens.ids))
+    token_begins = ragged.begins(ragged.lengths(tokens.ids))
     token = tf.gather(token_begins, cut.rows)[:, tf.newaxis] + cut.token_index
     is_read = cut.has_most_context & (cut.token_index >= 0)
     token = tf.where(is_read, token, tf.size(num_words) - 1)  # the last stands for no token
@@ -74,9 +74,9 @@ def _words(strings: tf.Tensor, marks: Sequence[tf.Tensor], rule: str) -> Words:
 def _words_of_tokens(found: Words, tokens: offsets.Tokens) -> tuple[tf.Tensor, tf.Tensor]:
     """How many words begin at each token of all texts, and the first: `(tokens + 1,)`, none at the last."""
     first = offsets.first_tokens(found, tokens)
-    token_begins = flat.begins(flat.lengths(tokens.ids))
-    rows = flat.rows(first)
-    numbers = tf.range(tf.size(rows)) - tf.gather(flat.begins(flat.lengths(first)), rows)
+    token_begins = ragged.begins(ragged.lengths(tokens.ids))
+    rows = ragged.rows(first)
+    numbers = tf.range(tf.size(rows)) - tf.gather(ragged.begins(ragged.lengths(first)), rows)
     total = tf.size(tokens.ids.flat_values)
     token = tf.where(first.flat_values >= 0, first.flat_values + tf.gather(token_begins, rows), total)
     num_words = tf.math.unsorted_segment_sum(tf.ones_like(token), token, total + 1)
@@ -109,10 +109,10 @@ def word_logits(
     num_words = tf.convert_to_tensor(extras["num_words"])
     at = tf.cast(tf.where(num_words > 0), tf.int32)  # (read tokens, 2)
     counts = tf.gather_nd(num_words, at)
-    token = flat.owners(counts)  # of each word read
-    within = tf.range(tf.size(token)) - tf.gather(flat.begins(counts), token)
+    token = ragged.owners(counts)  # of each word read
+    within = tf.range(tf.size(token)) - tf.gather(ragged.begins(counts), token)
     text = tf.gather(tf.cast(extras[TEXT], tf.int32), at[:, 0])
-    begins = tf.gather(flat.begins(flat.lengths(found.starts)), text)
+    begins = tf.gather(ragged.begins(ragged.lengths(found.starts)), text)
     word = tf.gather(begins + tf.gather_nd(tf.convert_to_tensor(extras["word"]), at), token) + within
     values = tf.gather(tf.gather_nd(tf.cast(logits, tf.float32), at), token)
     total = tf.size(found.starts.flat_values)
@@ -207,7 +207,7 @@ def answers(
     by_word, shares = word_logits(logits, extras, found, missing)
     if rule == words.FIRST:
         shares = shares.with_flat_values(tf.zeros_like(shares.flat_values))
-    num_words = flat.lengths(found.starts)
+    num_words = ragged.lengths(found.starts)
     width = tf.maximum(tf.reduce_max(tf.concat([num_words, [0]], axis=0)), 1)
     is_plain = scheme == "plain"
     ids, probability = _of_units(by_word, shares, width, classes, is_plain=is_plain)
@@ -242,7 +242,7 @@ def _of_units(
         is_plain: Whether any class may follow any other.
     """
     is_first = ~shares.flat_values
-    of_word = flat.rows(shares)
+    of_word = ragged.rows(shares)
     num_units = tf.math.unsorted_segment_sum(tf.cast(is_first, tf.int32), of_word, tf.cast(shares.nrows(), tf.int32))
     heads = tf.boolean_mask(by_word.flat_values, is_first)
     units = tf.RaggedTensor.from_row_lengths(heads, tf.cast(num_units, shares.row_splits.dtype), validate=False)
@@ -251,7 +251,7 @@ def _of_units(
     ids = tf.argmax(dense, axis=-1, output_type=tf.int32) if is_plain else _decoded(dense, num_units, classes)
     probability = tf.gather(tf.nn.softmax(dense, axis=-1), ids, batch_dims=2)
 
-    number = tf.cumsum(tf.cast(is_first, tf.int32)) - 1 - tf.gather(flat.begins(num_units), of_word)
+    number = tf.cumsum(tf.cast(is_first, tf.int32)) - 1 - tf.gather(ragged.begins(num_units), of_word)
 
     def at_words(values: tf.Tensor, fill: Any) -> tf.Tensor:
         padded = shares.with_flat_values(values).to_tensor(fill)

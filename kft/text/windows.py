@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from kft.errors import RecipeError
-from kft.text import flat
+from kft.text import ragged
 from kft.text.layout import Layout
 
 
@@ -58,12 +58,14 @@ def cut(
 
     if first is not None:
         first = first[:, : length - num_special - least]
-    num_tokens = flat.lengths(ids)
-    room = length - num_special - (tf.zeros_like(num_tokens) if first is None else flat.lengths(first))
+    num_tokens = ragged.lengths(ids)
+    room = length - num_special - (tf.zeros_like(num_tokens) if first is None else ragged.lengths(first))
     begins, sizes, rows = _spans(num_tokens, room, stride)
     index = tf.ragged.range(begins, begins + sizes)  # (windows, tokens)
-    window = flat.owners(sizes)
-    token = tf.gather(flat.begins(num_tokens), tf.gather(rows, window)) + index.flat_values  # among those of all texts
+    window = ragged.owners(sizes)
+    token = (
+        tf.gather(ragged.begins(num_tokens), tf.gather(rows, window)) + index.flat_values
+    )  # among those of all texts
 
     # A window is head, body, tail: its share of the text is the body.
     body = index.with_flat_values(tf.gather(ids.flat_values, token))
@@ -99,8 +101,8 @@ def _spans(num_tokens: tf.Tensor, room: tf.Tensor, stride: int) -> tuple[tf.Tens
     """First token, number of tokens and text of each window, `(windows,)` int32, from those of `(batch,)` texts."""
     step = room - tf.minimum(stride, room // 2)
     num_windows = 1 + tf.maximum((num_tokens - room + step - 1) // step, 0)
-    rows = flat.owners(num_windows)
-    numbers = tf.range(tf.size(rows)) - tf.gather(flat.begins(num_windows), rows)
+    rows = ragged.owners(num_windows)
+    numbers = tf.range(tf.size(rows)) - tf.gather(ragged.begins(num_windows), rows)
     begins = numbers * tf.gather(step, rows)
     return begins, tf.minimum(tf.gather(num_tokens, rows) - begins, tf.gather(room, rows)), rows
 
@@ -117,7 +119,7 @@ def _has_most_context(sizes: tf.Tensor, window: tf.Tensor, token: tf.Tensor) -> 
         token: The number of the same token among those of all texts.
     """
     size = tf.gather(sizes, window)
-    left = tf.range(tf.size(window)) - tf.gather(flat.begins(sizes), window)
+    left = tf.range(tf.size(window)) - tf.gather(ragged.begins(sizes), window)
     score = tf.cast(100 * tf.minimum(left, size - 1 - left) + size, tf.int64)
     # No two windows of a token score the same.
     score = score * tf.size(sizes, tf.int64) - tf.cast(window, tf.int64)

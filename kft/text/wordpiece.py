@@ -21,7 +21,7 @@ from keras_hub.src.tokenizers.word_piece_tokenizer import (
     pretokenize,
 )
 
-from kft.text import characters, flat, normalizers
+from kft.text import characters, normalizers, ragged
 from kft.text.changes import changed
 from kft.text.rules import Rules
 
@@ -77,7 +77,7 @@ def _pieces(tokenizer: Any, words: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Ragge
     ids, starts, ends = tokenizer.kft_word_piece.tokenize_with_offsets(tf.where(is_long, "", words))
     starts, ends = (offsets.with_flat_values(tf.cast(offsets.flat_values, tf.int32)) for offsets in (starts, ends))
     unknown = tf.fill(tf.shape(words), tf.constant(tokenizer.token_to_id(tokenizer.oov_token), tf.int32))
-    return flat.with_single((ids, starts, ends), is_long, (unknown, tf.zeros_like(unknown), tf.strings.length(words)))
+    return ragged.with_single((ids, starts, ends), is_long, (unknown, tf.zeros_like(unknown), tf.strings.length(words)))
 
 
 def _read(
@@ -101,7 +101,7 @@ def _read(
     # Both tables below go from a byte of all words to a byte of all plain texts.
     word_starts = characters.flat_offsets(plain, word_starts)
     word_lengths = tf.strings.length(words.flat_values)
-    of_word_byte = flat.repeat(word_starts - flat.begins(word_lengths), word_lengths)
+    of_word_byte = ragged.repeat(word_starts - ragged.begins(word_lengths), word_lengths)
     of_word_byte += tf.range(tf.size(of_word_byte))
     folded, folded_starts, folded_ends = words.flat_values, None, None
     if after is not None:
@@ -114,7 +114,7 @@ def _read(
     last = tf.gather(plain_ends, tf.gather(of_word_byte, last))
     splits = tf.gather(ids.row_splits, words.row_splits)
     ids = tf.RaggedTensor.from_row_splits(tf.cast(ids.flat_values, tf.int32), splits, validate=False)
-    text_begins = tf.gather(flat.begins(tf.strings.length(texts)), flat.rows(ids))
+    text_begins = tf.gather(ragged.begins(tf.strings.length(texts)), ragged.rows(ids))
     return ids, ids.with_flat_values(first - text_begins), ids.with_flat_values(last - text_begins)
 
 

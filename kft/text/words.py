@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_text
 
 from kft.errors import RunError, did_you_mean
-from kft.text import characters, flat
+from kft.text import characters, ragged
 
 # Scripts written without spaces, of which one character is about one word; the rest of the class are the length and
 # voice marks of kana, which Unicode counts to no script.
@@ -138,7 +138,7 @@ def marked(texts: tf.Tensor, marks: tf.Tensor) -> Words:
     _, starts, ends = tensorflow_text.regex_split_with_offsets(marks, "BI*|[^B]", "BI*")
     starts, ends = (tf.cast(places, tf.int32) for places in (starts, ends))
     first, last = starts.flat_values, ends.flat_values
-    each = tf.strings.substr(tf.gather(texts, flat.rows(starts)), first, last - first, unit="UTF8_CHAR")
+    each = tf.strings.substr(tf.gather(texts, ragged.rows(starts)), first, last - first, unit="UTF8_CHAR")
     return Words(starts.with_flat_values(each), starts, ends)
 
 

@@ -30,9 +30,9 @@ from kft.models.finite import not_finite
 from kft.recipe import Recipe
 from kft.training import callbacks, checkpoints, inference, optimizers
 from kft.training import history as histories
+from kft.training.accumulation import Windows, expected_weights, update_totals
 from kft.training.checkpoints import Position
 from kft.training.devices import Devices, memory_errors
-from kft.training.windows import Windows, expected_weights, update_totals
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def prepare(
         measures: Further losses to follow, by name.
     """
     if devices.backend == "tensorflow" and devices.platform == "cpu":
-        from kft.training import kernels
+        from kft.accelerate import kernels
 
         kernels.use(network)
     windows = windows_of(recipe, batches_per_epoch, micro_batches)

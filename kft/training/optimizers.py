@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops, saving
 
 from kft.recipe import Recipe
-from kft.training.windows import Windows
+from kft.training.accumulation import Windows
 
 
 @saving.register_keras_serializable(package="kft")
@@ -116,9 +116,9 @@ class FusedAdamW(keras.optimizers.AdamW):
     def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
         """Keras's update, of the sum over replicas and calls: on TensorFlow it would clip each replica's share."""
         if keras.config.backend() == "tensorflow":
-            from kft.training import fused
+            from kft.accelerate import fused_adam
 
-            grads = fused.summed(grads, trainable_variables)
+            grads = fused_adam.summed(grads, trainable_variables)
         sums = self._accumulate(grads, trainable_variables) if self.gradient_accumulation_steps else grads
         norm = self._global_norm(sums)
         self._set(self.gradient_norm, norm)  # in each call, so that what is not finite is seen before a checkpoint
@@ -134,9 +134,9 @@ class FusedAdamW(keras.optimizers.AdamW):
         """Adds gradients to those of the update so far, and gives the sums."""
         accumulators = [self._accumulated_gradients[self._get_variable_index(v)] for v in trainable_variables]
         if keras.config.backend() == "tensorflow":
-            from kft.training import fused
+            from kft.accelerate import fused_adam
 
-            return [fused.added(a.value, gradient) for a, gradient in zip(accumulators, grads, strict=True)]
+            return [fused_adam.added(a.value, gradient) for a, gradient in zip(accumulators, grads, strict=True)]
         for accumulator, gradient in zip(accumulators, grads, strict=True):
             accumulator.assign(accumulator + gradient)
         return [ops.convert_to_tensor(accumulator) for accumulator in accumulators]
@@ -171,9 +171,9 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     def _set(self, variable: Any, value: Any) -> None:
         if keras.config.backend() == "tensorflow":
-            from kft.training import fused
+            from kft.accelerate import fused_adam
 
-            fused.assign(variable.value, value)
+            fused_adam.assign(variable.value, value)
         else:
             variable.assign(value)
 
@@ -190,10 +190,10 @@ class FusedAdamW(keras.optimizers.AdamW):
         if keras.config.backend() != "tensorflow":
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
-        from kft.training import fused
+        from kft.accelerate import fused_adam
 
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
-        fused.adamw_step(
+        fused_adam.adamw_step(
             [variable.value for variable in trainable_variables],
             [self._momentums[i].value for i in indices],
             [self._velocities[i].value for i in indices],
@@ -219,9 +219,9 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     def _global_norm(self, grads: Any) -> Any:
         if keras.config.backend() == "tensorflow":
-            from kft.training import fused
+            from kft.accelerate import fused_adam
 
-            return fused.global_norm(grads)
+            return fused_adam.global_norm(grads)
         return ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from kft.data.checks import check_spans, check_tags, chunk, located_answers, nearest, odd_sequences, scheme
 from kft.data.clean import clean
 from kft.data.columns import Column
-from kft.data.formats import read
 from kft.errors import DataError
+from kft.readers.formats import read
 
 KINDS = {"context": "text"}
 

@@ -6,8 +6,8 @@ import pytest
 
 from kft.data.clean import check_labels, clean, label_names
 from kft.data.columns import Column
-from kft.data.formats import read
 from kft.errors import DataError
+from kft.readers.formats import read
 
 WANTED = [Column("text", "text"), Column("label", "label")]
 REGRESSION = [Column("text", "text"), Column("score", "number")]

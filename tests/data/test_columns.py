@@ -3,9 +3,9 @@
 import pytest
 
 from kft.data.columns import Column, canonical, choose
-from kft.data.formats import read
 from kft.data.table import ROW
 from kft.errors import DataError
+from kft.readers.formats import read
 
 WANTED = [
     Column("text", "text", guesses=("text", "sentence")),

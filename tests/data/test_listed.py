@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kft.data import clean, listed
 from kft.data.columns import Column
-from kft.data.formats import read
 from kft.errors import DataError
+from kft.readers.formats import read
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(

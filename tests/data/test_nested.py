@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from kft.data.clean import clean
 from kft.data.columns import Column
-from kft.data.formats import read
+from kft.data.mapped import BLOCK_ROWS
 from kft.data.nested import ANSWERS, SPANS, TEXTS
-from kft.data.spool import BLOCK_ROWS
 from kft.errors import DataError
+from kft.readers.formats import read
 
 TYPES = {"words": TEXTS, "tags": TEXTS, "choices": TEXTS, "spans": SPANS, "answers": ANSWERS}
 PER = {"start": 0, "end": 3, "label": "PER"}

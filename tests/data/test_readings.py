@@ -6,8 +6,8 @@ import pytest
 from kft.data.clean import check_repeated, clean, rare_classes, single_row_notes, without_rare
 from kft.data.columns import Column
 from kft.data.faults import usable
-from kft.data.formats import read
 from kft.errors import DataError
+from kft.readers.formats import read
 
 ONE = [Column("text", "text"), Column("label", "label")]
 SETS = [Column("text", "text"), Column("label", "labels")]

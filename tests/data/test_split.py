@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from kft.data.clean import clean
 from kft.data.columns import Column, canonical
-from kft.data.formats import read
 from kft.data.hashes import normalised
 from kft.data.split import split
 from kft.data.table import GROUP, ROW
 from kft.errors import DataError, RecipeError
+from kft.readers.formats import read
 
 WANTED = [Column("text", "text"), Column("label", "label")]
 

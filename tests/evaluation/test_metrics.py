@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from kft.errors import DataError, RecipeError
-from kft.evaluation import extraction, generation, retrieval, tagging
+from kft.evaluation import entities, overlap, qa, retrieval
 from kft.evaluation.metrics import (
     DIRECTIONS,
     MOST_LABELS,
@@ -135,8 +135,8 @@ def test_every_scalar_has_a_direction():
     sets = multilabel([[0.9, 0.1]], [0.5, 0.5], [[1, 0]], ["a", "b"])
     numbers = regression([1.0, 2.0], [1.0, 3.0])
     names = {*scalars(binary), *scalars(ranks), *scalars(sets), *scalars(numbers), "loss"}
-    words = tagging.scored([["B-a", "O"]], [["B-a", "O"]], is_plain=False)
-    further = {*scalars(words), *scalars(extraction.scored(["a"], [["a"]])), *scalars(retrieval.scored([1, 2]))}
+    words = entities.scored([["B-a", "O"]], [["B-a", "O"]], is_plain=False)
+    further = {*scalars(words), *scalars(qa.scored(["a"], [["a"]])), *scalars(retrieval.scored([1, 2]))}
     assert names | further - {"macro_f1"} <= set(DIRECTIONS)
     assert {name for name in names if direction(name) == "min"} == {"loss", "log_loss", "mae", "rmse", "hamming_loss"}
 
@@ -179,14 +179,14 @@ def test_macro_f1_of_sets_counts_labels_that_do_not_occur_as_scikit_learn_does()
 
 
 def test_rows_without_entities_score_zero():
-    found = tagging.scored([["O", "O"]], [["O", "O"]], is_plain=False)
+    found = entities.scored([["O", "O"]], [["O", "O"]], is_plain=False)
     assert found["macro_entity_f1"] == found["entity_f1"] == 0.0 and found["token_accuracy"] == 1.0
     assert found["per_class"] == {}
 
 
 def test_tags_may_be_called_as_averages_are():
     rows = [["accuracy", "macro avg", "NOUN"]]
-    assert set(tagging.scored(rows, rows, is_plain=True)["per_class"]) == {"accuracy", "macro avg", "NOUN"}
+    assert set(entities.scored(rows, rows, is_plain=True)["per_class"]) == {"accuracy", "macro avg", "NOUN"}
 
 
 FLOATS = st.sampled_from([0.0, 1e-300, 0.5, 1.0, -1.0, 1e15])
@@ -215,10 +215,10 @@ def test_no_metric_is_nan_whatever_the_rows(data, size, width):
         multilabel(np.eye(width)[answered][:, :1], [0.5], bits[:, :1], names[:1]),
         regression(*numbers),
         of_sets("event", set(answered), set(truth)),
-        extraction.scored(texts[0], [[text] if text.strip() else [] for text in texts[1]]),
-        generation.scored(*texts),
+        qa.scored(texts[0], [[text] if text.strip() else [] for text in texts[1]]),
+        overlap.scored(*texts),
         retrieval.scored([number + 1 for number in answered]),
-        *(tagging.scored(tags, others, is_plain=is_plain) for is_plain in (True, False)),
+        *(entities.scored(tags, others, is_plain=is_plain) for is_plain in (True, False)),
         {"perplexity": perplexity(abs(numbers[0][0]))},
     ]
     for one in found:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kft.errors import PresetError
-from kft.models import finite, heads, overwritten, preset_files, presets
+from kft.models import finite, heads, preset_files, presets, skip_init
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(copied, value):
 
 def test_what_a_file_fills_with_nan_is_not_taken_for_unfilled():
     layer = keras.layers.Dense(2)
-    with overwritten.by_files():
+    with skip_init.by_files():
         layer.build((None, 3))
         layer.kernel.assign(np.full((3, 2), np.nan))
     assert np.isnan(np.asarray(layer.kernel)).all()

@@ -8,10 +8,10 @@ import tensorflow as tf
 import kft
 from kft import job
 from kft.errors import DataError
-from kft.evaluation import extraction
+from kft.evaluation import qa
 from kft.models import heads, presets
 from kft.tasks.answer import ANSWER, SpanCrossentropy, targets
-from kft.text import extraction as graph
+from kft.text import answers as graph
 from kft.text.tokens import Encoder
 
 
@@ -68,8 +68,9 @@ def test_an_answer_that_is_not_in_its_context_is_refused_by_row():
 
 
 def test_targets_are_the_tokens_of_the_answer_in_each_window(tiny_preset):
-    from kft.data import columns, formats, store
+    from kft.data import columns, store
     from kft.data.clean import clean
+    from kft.readers import formats
     from kft.tasks.answer import prepare
 
     model = heads.token_model(presets.find(tiny_preset), 2, max_length=16, dtype="float32", seed=0)
@@ -198,7 +199,7 @@ def test_loss_is_the_mean_of_both_ends():
 
 
 def test_scores_follow_squad():
-    found = extraction.scored(["The Tower!", "in 1990", "", "x"], [["tower", "a"], ["1990"], [], []])
+    found = qa.scored(["The Tower!", "in 1990", "", "x"], [["tower", "a"], ["1990"], [], []])
     assert found["exact_match"] == 0.5
     assert found["f1"] == pytest.approx((1 + 2 / 3 + 1 + 0) / 4)
     assert found["unanswerable_accuracy"] == 0.5 and found["answerable_f1"] == pytest.approx(5 / 6)
@@ -206,11 +207,11 @@ def test_scores_follow_squad():
 
 def test_the_threshold_is_the_best_one():
     none, answers, truths = [0.1, 0.3, 0.4, 0.8], ["a", "b", "c", "d"], [["a"], [], ["c"], []]
-    best = extraction.best_threshold(none, answers, truths)
+    best = qa.best_threshold(none, answers, truths)
 
     def f1_at(cut):
         kept = [answer if p <= cut else "" for p, answer in zip(none, answers, strict=True)]
-        return extraction.scored(kept, truths)["f1"]
+        return qa.scored(kept, truths)["f1"]
 
     assert f1_at(best) == max(f1_at(cut) for cut in (0, 0.2, 0.35, 0.5, 1))
-    assert extraction.best_threshold([0.9], ["a"], [["a"]]) == 1.0
+    assert qa.best_threshold([0.9], ["a"], [["a"]]) == 1.0

@@ -6,10 +6,11 @@ import pytest
 import tensorflow as tf
 
 import kft
-from kft.data import formats
 from kft.errors import DataError, PresetError, RecipeError
 from kft.evaluation import retrieval
-from kft.models import contrast, encoders, heads, presets
+from kft.losses import contrastive
+from kft.models import encoders, heads, presets
+from kft.readers import formats
 from kft.tasks.embed import EMBED
 from kft.text import decode
 
@@ -204,7 +205,7 @@ def test_ranking_loss_by_hand(num_texts, is_graph):
     candidates = np.hstack([cosines, 20 * vectors[:, 0] @ vectors[:, 2].T]) if num_texts == 3 else cosines
     forward = [log_softmax(candidates[i])[i] for i in range(4)]
     backward = [log_softmax(cosines[:, i])[i] for i in range(4)]
-    loss = contrast.ranking_loss(num_texts)
+    loss = contrastive.ranking_loss(num_texts)
     function = lambda y, x: loss(y, x)  # noqa: E731
     found = (tf.function(function) if is_graph else function)(tf.constant(ids), tf.constant(vectors.reshape(4, -1)))
     assert float(found) == pytest.approx(-(sum(forward) + sum(backward)) / 2, rel=1e-5)
@@ -212,7 +213,7 @@ def test_ranking_loss_by_hand(num_texts, is_graph):
 
 def test_equal_texts_are_no_negatives_of_each_other():
     random = np.random.default_rng(1)
-    loss = contrast.ranking_loss(2)
+    loss = contrastive.ranking_loss(2)
     one = unit(random, 1, 12)
     other = unit(random, 1, 12)
     # Rows with one pair, with one text, or whose text is the other's pair have nothing left to be told from.
@@ -230,7 +231,7 @@ def test_equal_texts_are_no_negatives_of_each_other():
 def test_a_negative_that_is_right_for_another_row_is_left_out():
     random = np.random.default_rng(2)
     vectors = unit(random, 2, 3, 6).reshape(2, 18)
-    loss = contrast.ranking_loss(3, scale=1.0)
+    loss = contrastive.ranking_loss(3, scale=1.0)
     found = np.asarray(loss.compared(np.array([[0, 1, 2], [3, 4, 1]]), vectors, np.ones(2, bool)))
     every = np.asarray(loss.compared(np.array([[0, 1, 2], [3, 4, 5]]), vectors, np.ones(2, bool)))
     assert found[0] < every[0] and found[1] == pytest.approx(every[1])
@@ -240,10 +241,12 @@ def test_triplet_and_cosine_loss_by_hand():
     random = np.random.default_rng(3)
     a, p, n = unit(random, 5, 6), unit(random, 5, 6), unit(random, 5, 6)
     expected = np.maximum(0, ((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + 0.2)
-    np.testing.assert_allclose(contrast.TripletLoss().call(np.zeros((5, 3)), np.hstack([a, p, n])), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        contrastive.TripletLoss().call(np.zeros((5, 3)), np.hstack([a, p, n])), expected, atol=1e-5
+    )
     numbers = np.array([1, 2, 3, 4, 5], np.float32)
     expected = ((a * p).sum(1) - (numbers - 1) / 4) ** 2
-    np.testing.assert_allclose(contrast.CosineLoss(1.0, 5.0).call(numbers, np.hstack([a, p])), expected, atol=1e-5)
+    np.testing.assert_allclose(contrastive.CosineLoss(1.0, 5.0).call(numbers, np.hstack([a, p])), expected, atol=1e-5)
 
 
 def test_targets_are_equal_where_texts_are():

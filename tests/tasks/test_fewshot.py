@@ -5,7 +5,8 @@ from sklearn.linear_model import LogisticRegression
 
 import kft
 from kft.errors import DataError, RecipeError
-from kft.models import contrast, heads, presets
+from kft.losses import contrastive
+from kft.models import heads, presets
 from kft.tasks import fewshot
 from kft.tasks.fewshot import FEWSHOT
 
@@ -97,7 +98,7 @@ def test_loss_by_hand(is_graph):
         others = [i for i in range(6) if i != row]
         total = np.log(np.sum(np.exp(cosines[row, others])))
         expected += np.mean([total - cosines[row, i] for i in others if ids[i] == ids[row]])
-    loss = contrast.class_loss(2)
+    loss = contrastive.class_loss(2)
     function = lambda y, x: loss(y, x)  # noqa: E731
     found = (tf.function(function) if is_graph else function)(tf.constant(ids), tf.constant(outputs))
     assert float(found) == pytest.approx(expected, rel=1e-5)
@@ -106,7 +107,7 @@ def test_loss_by_hand(is_graph):
 @pytest.mark.parametrize("ids", [[1], [1, 0]])
 def test_a_row_alone_of_its_class_costs_nothing(ids):
     outputs = np.random.default_rng(0).normal(size=(len(ids), 7)).astype(np.float32)
-    assert float(contrast.class_loss(2)(np.array(ids), outputs)) == 0
+    assert float(contrastive.class_loss(2)(np.array(ids), outputs)) == 0
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])

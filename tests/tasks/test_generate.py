@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 import kft
 from kft import job
-from kft.data import columns, formats
+from kft.data import columns
 from kft.data.clean import clean
 from kft.data.task_columns import decide
 from kft.errors import DataError, ExportError, PresetError, RecipeError, RunError
-from kft.evaluation import generation as metrics
+from kft.evaluation import overlap as metrics
+from kft.readers import formats
 from kft.run import Run
 from kft.tasks import generate
 from kft.tasks.generate import GENERATE, ResponseCrossentropy

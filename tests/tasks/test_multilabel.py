@@ -6,10 +6,10 @@ import tensorflow as tf
 from sklearn import metrics as sk
 
 import kft
-from kft.data import formats
 from kft.data.targets import labels_column
 from kft.errors import DataError, RecipeError
 from kft.evaluation import metrics
+from kft.readers import formats
 from kft.tasks.multilabel import MULTILABEL, LabelCrossentropy
 from kft.text import decode
 

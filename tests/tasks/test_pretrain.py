@@ -7,12 +7,13 @@ import pytest
 import tensorflow as tf
 
 import kft
-from kft.data import blocks, formats
+from kft.data import blocks
 from kft.data.batches import Batch
 from kft.data.feed import Feed
 from kft.data.masking import Masking, Pairing, choose
 from kft.errors import DataError, RecipeError
 from kft.models import heads, scratch
+from kft.readers import formats
 from kft.recipe import Recipe
 from kft.tasks import pretrain
 from kft.text import causal, masked, vocabularies

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 import kft
 from kft import job
-from kft.data import formats, store
+from kft.data import store
 from kft.data.store import Aligned
 from kft.errors import DataError
-from kft.evaluation import tagging
+from kft.evaluation import entities
 from kft.models import heads, presets
+from kft.readers import formats
 from kft.run import Run
 from kft.tasks import tag, task
 from kft.tasks.tag import TAG, WordCrossentropy
@@ -130,10 +131,12 @@ def best_f1(rows):
     truth, best = [], []
     places = tag._found_words(table, data.vocabulary["words"])
     for text, gold, words in zip(table.texts("text"), tag._gold(table), places, strict=True):
-        answered = [(words[a][0], words[b][1], kind) for kind, a, b in tagging.entities(tagging.at_words(gold, words))]
-        truth.append(tagging.of_spans(gold, len(text)))
-        best.append(tagging.of_spans(answered, len(text)))
-    return tagging.scored(truth, best, is_plain=False)["entity_f1"], data
+        answered = [
+            (words[a][0], words[b][1], kind) for kind, a, b in entities.entities(entities.at_words(gold, words))
+        ]
+        truth.append(entities.of_spans(gold, len(text)))
+        best.append(entities.of_spans(answered, len(text)))
+    return entities.scored(truth, best, is_plain=False)["entity_f1"], data
 
 
 @pytest.mark.parametrize("part", [" Anna", "Anna\n", "\u00a0Anna \u200b"])
@@ -298,21 +301,21 @@ def test_bioes_tags_are_written_and_read():
     is_word = tf.sequence_mask([5], 6)
     written = [name.decode() for name in graph._written(ids, is_word, CLASSES, "bioes").numpy()[0][:5]]
     assert written == ["B-LOC", "E-LOC", "O", "S-PER", "S-LOC"]
-    assert tagging.entities(written) == [("LOC", 0, 1), ("PER", 3, 3), ("LOC", 4, 4)]
+    assert entities.entities(written) == [("LOC", 0, 1), ("PER", 3, 3), ("LOC", 4, 4)]
 
 
 def test_scores_are_those_of_whole_entities():
     truth = [["B-LOC", "I-LOC", "O"], ["B-PER", "O", "B-LOC"]]
     answered = [["B-LOC", "O", "O"], ["B-PER", "O", "B-LOC"]]
-    found = tagging.scored(truth, answered, is_plain=False)
+    found = entities.scored(truth, answered, is_plain=False)
     assert found["entity_precision"] == found["entity_recall"] == pytest.approx(2 / 3)
     assert found["token_accuracy"] == pytest.approx(5 / 6)
     assert found["per_class"]["PER"]["f1"] == 1 and found["per_class"]["LOC"]["support"] == 2
-    assert set(tagging.metric_names(CLASSES, is_plain=False)) == {k for k, v in found.items() if isinstance(v, float)}
+    assert set(entities.metric_names(CLASSES, is_plain=False)) == {k for k, v in found.items() if isinstance(v, float)}
 
 
 def test_two_ways_to_write_the_same_tags_score_as_equal():
-    found = tagging.scored([["U-LOC", "B-PER", "L-PER"]], [["S-LOC", "B-PER", "E-PER"]], is_plain=False)
+    found = entities.scored([["U-LOC", "B-PER", "L-PER"]], [["S-LOC", "B-PER", "E-PER"]], is_plain=False)
     assert found["token_accuracy"] == found["entity_f1"] == 1
 
 

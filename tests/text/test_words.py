@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kft.data import joined
+from kft.data import detokenized
 from kft.errors import RunError
 from kft.text import tagging, words
 
@@ -143,7 +143,7 @@ def test_no_texts(find):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=1, max_size=5), max_size=4))
 def test_marked_words_are_those_that_were_joined(rows):
-    joined_rows = [joined._joined(row) for row in rows]
+    joined_rows = [detokenized._joined(row) for row in rows]
     strings, marks = ([row[i] for row in joined_rows] for i in range(2))
     found = words.marked(tf.constant(strings, tf.string), tf.constant(marks, tf.string))
     assert [[word.decode() for word in row] for row in found.texts.to_list()] == rows

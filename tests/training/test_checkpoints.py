@@ -9,9 +9,9 @@ import pytest
 from kft import disk
 from kft.errors import RunError
 from kft.training import checkpoints, variables
+from kft.training.accumulation import Windows
 from kft.training.checkpoints import Position
 from kft.training.optimizers import FusedAdamW
-from kft.training.windows import Windows
 
 INPUTS = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
 TARGETS = INPUTS.sum(axis=1)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from kft.recipe import Recipe
 from kft.training import optimizers
-from kft.training.windows import Windows
+from kft.training.accumulation import Windows
 
 RATE = 0.01
 TWICE, ONCE = [2, 0, 2], [2, 0, 4]

@@ -1,0 +1,1 @@
+"""Optimisations of the network that do not change what it computes."""

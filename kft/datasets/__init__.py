@@ -1,0 +1,1 @@
+"""Benchmarks known by name: their registry, layouts and loading."""
