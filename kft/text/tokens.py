@@ -50,7 +50,16 @@ def trimmed(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 def pack(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """The preprocessor's features, padded to its `sequence_length`. Graph code."""
     # Without the explicit y a tuple of two texts would be taken for (text, label).
-    return preprocessor(tuple(texts) if len(texts) > 1 else texts[0], y=None)
+    features = preprocessor(tuple(texts) if len(texts) > 1 else texts[0], y=None)
+    return {name: _up_to_last(value) if name.endswith(MASK) else value for name, value in features.items()}
+
+
+def _up_to_last(mask: tf.Tensor) -> tf.Tensor:
+    """A right-padded mask that is true up to its last true: KerasHub's is false at a padding token written in a text.
+
+    Such a token is one like others to the original tokenizers, and an end token follows it.
+    """
+    return tf.cumsum(tf.cast(mask, tf.int32), axis=-1, reverse=True) > 0
 
 
 def row_lengths(mask: tf.Tensor) -> tf.Tensor:

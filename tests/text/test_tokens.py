@@ -126,3 +126,19 @@ def test_encoder_gives_lengths_and_what_padding_holds():
     assert encoder.mask_names == ["padding_mask"]
     assert encoder.pad_values == {"token_ids": 0, "segment_ids": 0, "padding_mask": 0}
     assert Encoder(sequence(), 2)([["tea"], ["soup"]]).lengths[""].tolist() == [5]
+
+
+@pytest.mark.parametrize("has_pair", [False, True])
+def test_a_padding_token_in_a_text_is_a_token_like_others(has_pair):
+    vocabulary = [*SPECIAL, *WORDS]
+    tokenizer = keras_hub.tokenizers.BertTokenizer(
+        vocabulary=vocabulary, special_tokens=SPECIAL, special_tokens_in_strings=True
+    )
+    preprocessor = keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=16)
+    texts = ["the [PAD] tea", "[PAD] the tea", "tea was [PAD]", "[PAD]", "the tea was good soup"]
+    pairs = ["soup [PAD]", "[PAD]", "soup", "[PAD] was good", "tea"]
+    features = in_graph(preprocessor, texts, pairs) if has_pair else in_graph(preprocessor, texts)
+    for row, (text, pair) in enumerate(zip(texts, pairs, strict=True)):
+        words = ["[CLS]", *text.split(), "[SEP]", *([*pair.split(), "[SEP]"] if has_pair else [])]
+        assert features["token_ids"][row][: len(words)] == [vocabulary.index(word) for word in words]
+        assert features["padding_mask"][row] == [place < len(words) for place in range(len(features["token_ids"][row]))]
