@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from kft import __version__, disk, documents, errors
+from kft import knobs as declared
 from kft.recipe import Recipe
 
 EXIT_CODES = """\b
@@ -31,6 +32,8 @@ Exit codes:
   128 + n  stopped by signal n, after a checkpoint
 """
 MOST_CLASSES = 100
+SEARCH_OPTIONS = ("space", "trials", "search", "objective")
+"""Those that `kft tune` has beside the knobs."""
 RECIPE_FILES = (".yaml", ".yml")
 TRACEBACK = "KFT_TRACEBACK"
 """The environment variable that shows the traceback of an internal error."""
@@ -60,6 +63,23 @@ class Commands(click.Group):
                 raise
             click.echo(f"internal error: {_described(error)}. For the traceback set {TRACEBACK}=1.", err=True)
             ctx.exit(1)
+
+
+class InSections(click.Command):
+    """A command whose help lists the knobs of the Recipe by group, after its own options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes a section for the command's own options, and one for each group of knobs."""
+        of_knobs = {name: group for group, names in declared.by_group(Recipe.model_fields).items() for name in names}
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                own = "Search" if parameter.name in SEARCH_OPTIONS else "Options"
+                sections.setdefault(of_knobs.get(parameter.name or "", own), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def _described(error: Exception) -> str:
@@ -97,8 +117,8 @@ def knobs(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]
             if name in ("train", *left_out):
                 continue
             flag = "--" + name.replace("_", "-")
-            default = "none" if field.default is None else str(field.default)
-            text = f"{field.description}  [default: {default}]"
+            used_by = declared.use_of(field).words()
+            text = f"{field.description}{used_by and f'  [only: {used_by}]'}  [default: {declared.default_text(field)}]"
             is_switch = field.annotation is bool
             flag = f"{flag}/--no-{flag[2:]}" if is_switch else flag
             option = click.option(flag, name, default=None, help=text, metavar=None if is_switch else "VALUE")
@@ -135,7 +155,7 @@ recipe_option = click.option("--recipe", metavar="FILE", help="Recipe file (YAML
 quiet_option = click.option("--quiet", is_flag=True, help="Nothing on standard error but errors.")
 
 
-@main.command(epilog=EXIT_CODES)
+@main.command(epilog=EXIT_CODES, cls=InSections)
 @train_argument
 @recipe_option
 @click.option("--resume", metavar="DIR", help="Go on with a fit that was stopped, from its last checkpoint.")
@@ -164,7 +184,7 @@ def fit(train: str | None, recipe: str | None, resume: str | None, quiet: bool, 
     _print_json(bounded({"run": str(run.path), **run.metrics}))
 
 
-@main.command(epilog=EXIT_CODES)
+@main.command(epilog=EXIT_CODES, cls=InSections)
 @train_argument
 @recipe_option
 @click.option(
@@ -196,8 +216,11 @@ def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: 
     from tuning import space as spaces
 
     rows, asked = _with_recipe(train, recipe, knobs)
-    early.refuse(*early.split_rows(rows, asked), is_out_a_run=False)
+    shared, sources = early.split_rows(rows, asked)
+    early.refuse(shared, sources, is_out_a_run=False)
     searched = spaces.parse(*space) or None
+    if searched:
+        spaces.of(searched, shared)  # refuses what is wrong with it before TensorFlow is loaded
     study = kft.tune(rows, space=searched, trials=trials, search=search, objective=objective, quiet=quiet, **asked)
     _print_json({"best": str(study.path / "best.yaml"), "value": study.best_value})
 
@@ -302,7 +325,7 @@ def serve(saved_models: str, host: str, port: int, any_saved_model: bool) -> Non
     server.serve(Path(saved_models), host=host, port=port, any_saved_model=any_saved_model)
 
 
-@main.command(epilog=EXIT_CODES)
+@main.command(epilog=EXIT_CODES, cls=InSections)
 @train_argument
 @recipe_option
 @knobs("out")
@@ -317,7 +340,7 @@ def check(train: str | None, recipe: str | None, knobs: dict[str, Any]) -> None:
                  "notes": list(found.notes)})  # fmt: skip
 
 
-@main.command(epilog=EXIT_CODES)
+@main.command(epilog=EXIT_CODES, cls=InSections)
 @train_argument
 @recipe_option
 @knobs("out")

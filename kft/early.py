@@ -48,7 +48,9 @@ def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
         RecipeError: No benchmark is called so.
     """
     if registry.is_name(source):
-        registry.find(str(source))
+        benchmark, _ = registry.find(str(source))
+        if role == "train" and recipe.task == "auto":
+            recipe.refuse_unused(benchmark.task)
         return
     path = formats.checked_path(source, role)
     if path.stat().st_size > MOST_BYTES:
@@ -57,7 +59,7 @@ def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
     if role == "train":
         given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
         task = task_columns.decide(table, given)[0] if recipe.task == "auto" else recipe.task
-        task_columns.check_given(task, given)
+        recipe.refuse_unused(task)
         columns.choose(table, task_columns.COLUMNS[task], given)
 
 

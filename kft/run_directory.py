@@ -55,7 +55,7 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         untrusted.read_bytes(path / RECIPE, RunError, max_bytes=documents.MAX_BYTES)  # not through a link
-        return Recipe.read(path / RECIPE)
+        return Recipe.read(path / RECIPE, is_recorded=True)
     except RecipeError as error:
         raise RunError(f"{error} The file is damaged.") from None
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import kft
 import kft.errors
-from kft import recipe, tasks
+from kft import knobs, recipe, tasks
 from kft.cli import bounded, main
 
 COMMANDS = ["fit", "tune", "evaluate", "predict", "export", "serve", "check", "plan", "demo"]
@@ -57,11 +57,11 @@ def test_the_help_of_fit_names_every_knob_with_its_default():
     for name, field in kft.Recipe.model_fields.items():
         if name != "train":
             assert f"--{name.replace('_', '-')}" in words
-            assert f"[default: {'none' if field.default is None else field.default}]" in words
+            assert f"[default: {knobs.default_text(field)}]" in words
 
 
 def test_the_help_of_fit_names_every_task():
-    assert sorted(tasks.TASKS) == recipe.TASKS
+    assert tuple(sorted(tasks.TASKS)) == recipe.TASKS
     assert ", ".join(recipe.TASKS) in " ".join(told("fit", "--help").stdout.split())
 
 

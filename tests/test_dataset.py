@@ -68,8 +68,11 @@ def test_given_columns_decide_the_task(given, task):
             {"text": "text", "spans": "spans", "label": "label"},
             "those of several tasks: joint, relate. Say which: task=",
         ),
-        ({"task": "classify", "spans": "spans"}, "spans: found 'spans', but task classify has no spans"),
-        ({"task": "answer", "label": "label"}, "label: found 'label', but task answer has no label"),
+        ({"task": "classify", "spans": "spans"}, "spans is for task joint, relate and tag, not for classify"),
+        (
+            {"task": "answer", "label": "label"},
+            "not for answer. Leave it out. The columns of answer: question, context, answers.",
+        ),
     ],
 )
 def test_columns_that_no_task_has_together_are_refused(knobs, message):
@@ -121,7 +124,7 @@ def test_a_class_with_one_row_is_kept_and_noted():
     fewer = kft.check([*rows, *({"text": f"lamp {i}", "label": "lamp"} for i in range(9))], min_class_rows=2)
     assert fewer.vocabulary["labels"] == ["class 0", "lamp"]
     assert any("5 rows of 45 dropped (min_class_rows=2), of 5 classes" in note for note in fewer.notes)
-    with pytest.raises(RecipeError, match="min_class_rows is for task classify and .*, not for multilabel"):
+    with pytest.raises(RecipeError, match="min_class_rows is for task classify, .*, not for multilabel"):
         kft.check([{"text": f"{i}", "labels": ["a"]} for i in range(20)], min_class_rows=2)
 
 

@@ -14,7 +14,7 @@ REFUSED = {
     "a wrong column": (["fit", "rows.csv", "--label", "topik"], 3, "no column 'topik', given as label. Did you mean"),
     "no column that could be the label": (["fit", "plain.csv"], 3, "cannot tell which column is the label"),
     "columns of no one task": (["fit", "rows.csv", "--label", "topic", "--answers", "text"], 2, "to no one task"),
-    "a column of another task": (["fit", "rows.csv", "--task", "tag", "--answers", "text"], 2, "tag has no answers"),
+    "a column of another task": (["fit", "rows.csv", "--task", "tag", "--answers", "text"], 2, "answers is for task"),
     "a missing file": (["check", "row.csv"], 3, "the train data does not exist. Did you mean 'rows.csv'?"),
     "missing validation rows": (["plan", "rows.csv", "--validation", "dev.csv"], 3, "the validation data does not"),
     "an unknown ending": (["fit", "rows.xyz"], 3, "the ending '.xyz' names no known format"),

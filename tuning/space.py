@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
+from kft import knobs
 from kft.errors import RecipeError, did_you_mean
 from kft.recipe import COLUMN_KNOBS, Recipe
 
@@ -137,8 +138,8 @@ def of(given: Mapping[str, Any], base: Recipe) -> Space:
         base: The knobs around it.
 
     Raises:
-        RecipeError: An unknown knob, one that all trials must share, a value the knob cannot have, or epochs beside
-            max_steps.
+        RecipeError: An unknown knob, one that all trials must share, a value the knob cannot have, one that some
+            trial would not use, or epochs beside max_steps.
 
     >>> of({"epochs": [1, 2], "learning_rate": "1e-4"}, Recipe())
     {'epochs': Choice(values=(1, 2)), 'learning_rate': Choice(values=(0.0001,))}
@@ -152,14 +153,41 @@ def of(given: Mapping[str, Any], base: Recipe) -> Space:
         if name in SHARED:
             raise RecipeError(f"space: {name} is the same for all trials. Give it beside the space.")
         if isinstance(form, Mapping) and (_number_type(name) or set(form) & {"min", "max"}):
-            space[name] = _range(name, form, base)
+            space[name] = _range(name, form)
         else:
-            space[name] = _choice(name, form if isinstance(form, list | tuple) else [form], base)
+            space[name] = _choice(name, form if isinstance(form, list | tuple) else [form])
+    refuse_unused(space, base)
     if "epochs" in space and (base.max_steps is not None or "max_steps" in space):
         raise RecipeError(
             "space: epochs is searched, but max_steps ends training whatever epochs says. Leave one of them out."
         )
     return space
+
+
+def refuse_unused(space: Space, base: Recipe) -> None:
+    """Refuses knobs, of the space and around it, that the trials do not use, or only those of some other value.
+
+    Raises:
+        RecipeError: Names the knob and what it is used with.
+    """
+    fields, around = Recipe.model_fields, dict(base)
+    for name, declared in fields.items():
+        drawn, use = space.get(name), knobs.use_of(declared)
+        values = drawn.values if isinstance(drawn, Choice) else [around[name]]
+        if not isinstance(drawn, Range) and all(value == declared.default for value in values):
+            continue
+        for other in (*sorted(use.depends_on), "task"):
+            part = space.get(other)
+            for value in part.values if isinstance(part, Choice) else [around[other]]:
+                why = use.why_unused({**around, **_first(space), other: value})
+                if why is not None:
+                    cure = "Search them apart" if part is not None else "Leave it out"
+                    raise RecipeError(f"space: {name} {why}. {cure}.")
+
+
+def _first(space: Space) -> dict[str, Any]:
+    """A value of each knob of the space that is listed."""
+    return {name: part.values[0] for name, part in space.items() if isinstance(part, Choice)}
 
 
 def form(space: Space) -> dict[str, Any]:
@@ -186,8 +214,8 @@ def _value(text: str) -> Any:
         raise RecipeError(f"space: found {text!r}, expected a number, a word, true, false or null") from None
 
 
-def _choice(name: str, values: list[Any] | tuple[Any, ...], base: Recipe) -> Choice:
-    known = tuple(_as_knob(name, value, base) for value in values)
+def _choice(name: str, values: list[Any] | tuple[Any, ...]) -> Choice:
+    known = tuple(_as_knob(name, value) for value in values)
     if not known:
         raise RecipeError(f"space: {name} has no value. Give at least one, as in {name}: [value, value]")
     repeated = [value for position, value in enumerate(known) if value in known[:position]]
@@ -196,7 +224,7 @@ def _choice(name: str, values: list[Any] | tuple[Any, ...], base: Recipe) -> Cho
     return Choice(known)
 
 
-def _range(name: str, limits: Mapping[str, Any], base: Recipe) -> Choice | Range:
+def _range(name: str, limits: Mapping[str, Any]) -> Choice | Range:
     for key in limits:
         if key not in RANGE_KEYS:
             hint = did_you_mean(key, RANGE_KEYS)
@@ -206,7 +234,7 @@ def _range(name: str, limits: Mapping[str, Any], base: Recipe) -> Choice | Range
         raise RecipeError(f"space: {name} has no range, as it is not a number. List its values.")
     if "min" not in limits or "max" not in limits:
         raise RecipeError(f"space: {name} has {dict(limits)}; a range needs both min and max.")
-    low, high = (_as_knob(name, limits[key], base) for key in ("min", "max"))
+    low, high = (_as_knob(name, limits[key]) for key in ("min", "max"))
     scale, step = limits.get("scale", "linear"), limits.get("step")
     if not all(isinstance(end, int | float) for end in (low, high)) or not low < high:
         raise RecipeError(f"space: {name} runs from {low!r} to {high!r}; expected a number and a larger one.")
@@ -218,7 +246,7 @@ def _range(name: str, limits: Mapping[str, Any], base: Recipe) -> Choice | Range
     if step is None:
         return Range(low, high, scale, number_type is int)
     _check_step(name, step, scale, number_type)
-    return _choice(name, _stepped(name, low, high, step, scale, number_type), base)
+    return _choice(name, _stepped(name, low, high, step, scale, number_type))
 
 
 def _stepped(name: str, low: float, high: float, step: float, scale: str, number_type: type) -> list[Any]:
@@ -252,10 +280,10 @@ def _check_step(name: str, step: Any, scale: str, number_type: type) -> None:
         raise RecipeError(f"space: {name} has the step {step!r}; on a {scale} scale expected {expected}.")
 
 
-def _as_knob(name: str, value: Any, base: Recipe) -> Any:
+def _as_knob(name: str, value: Any) -> Any:
     """The value as the Recipe holds it, for instance a number that YAML read as text."""
     try:
-        return getattr(Recipe.of(base, **{name: value}), name)
+        return Recipe.value_of(name, value)
     except RecipeError as error:
         raise RecipeError(f"space: {error}") from None
 

@@ -94,6 +94,7 @@ def tune(
         presets.find(preset)
     data = workflow.check(train, seed=seed, **knobs)
     recipe = _decided(recipe, data, _objective(objective, recipe, data))
+    spaces.refuse_unused(drawn, recipe)  # now that the task is known
     rows = _rows(recipe, data, {"train": train, "validation": knobs.get("validation", recipe.validation)})
     out = Path(out) if out else run_directory.free_name("tune")
     unseen = Recipe.of(recipe, test=None)
