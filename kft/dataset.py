@@ -17,8 +17,8 @@ from kft.data.table import GROUP, ROW, Table
 from kft.datasets import loading, registry
 from kft.errors import RecipeError, did_you_mean
 from kft.readers import formats, inputs
-from kft.recipe import COLUMN_KNOBS, Recipe
-from kft.tasks.task import Task, Vocabulary, knobs_of, refuse_other_knobs
+from kft.recipe import COLUMN_KNOBS, Recipe, has_knob
+from kft.tasks.task import Task, Vocabulary
 
 DEFAULT_SHARE = Recipe.model_fields["validation"].default
 DROP_ADVICE = " To leave such rows out: bad_rows=drop (--bad-rows drop)."
@@ -123,8 +123,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         notes.append(f"task: {why}")
     else:
         task = tasks.find(recipe.task)
-    task_columns.check_given(task.name, given)
-    refuse_other_knobs(recipe, task.name)
+    recipe.refuse_unused(task.name)
     chosen = columns.choose(read["train"], task.columns, given)
     notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by])
     wanted = [column for column in task.columns if column.name in chosen]
@@ -136,7 +135,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         raw = columns.canonical(table, used, recipe.split_by)
         tables[name] = faults.usable(raw, _ready(task, wanted, readings), recipe.bad_rows, DROP_ADVICE)
     is_labelled = any(column.kind == "label" for column in wanted)
-    if is_labelled and "min_class_rows" in knobs_of(task.name):
+    if is_labelled and has_knob(task.name, "min_class_rows"):
         clean.check_repeated(tables["train"], chosen["label"], is_guess=recipe.task == "auto" and not recipe.label)
         rare = clean.rare_classes(tables["train"], recipe.min_class_rows)
         tables = {name: clean.without_rare(table, rare, recipe.min_class_rows) for name, table in tables.items()}
@@ -158,7 +157,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     parts = {name: part.without(GROUP) for name, part in found.items() if part is not None}
     notes += [note for table in tables.values() for note in table.notes]
     notes += divided.notes
-    if is_labelled and "min_class_rows" in knobs_of(task.name):
+    if is_labelled and has_knob(task.name, "min_class_rows"):
         notes += clean.single_row_notes(parts["train"])
     vocabulary = task.vocabulary(parts, recipe)
     notes += task.limits(parts, vocabulary) if task.limits else []

@@ -316,12 +316,6 @@ def _preset(recipe: Recipe, data: Dataset) -> Preset:
     """The pretrained model, or one that is begun here for these rows."""
     sizes = {name: getattr(recipe, name) for name in scratch.SIZES}
     if recipe.preset not in scratch.FAMILIES:
-        given = [name for name, value in sizes.items() if value is not None]
-        if given:
-            raise RecipeError(
-                f"{given[0]}: found {sizes[given[0]]!r}, but {recipe.preset} has a size of its own. Leave it out, or "
-                f"begin anew with one of: {', '.join(scratch.FAMILIES)}."
-            )
         return presets.find(recipe.preset)
     columns = [data.parts["train"].rows[name] for name in data.text_columns if name not in data.task.derived]
     texts = (text for part in sliced(columns, len(data.parts["train"])) for column in part for text in column)

@@ -227,7 +227,7 @@ def _refuse_other_knobs(path: Path, recipe: Recipe, knobs: Mapping[str, Any]) ->
     """A resumed fit keeps its recipe: refuses a knob that is given another value, by name."""
     for name, value in knobs.items():
         if early.is_knob(name, value):
-            asked = getattr(Recipe.of(recipe, **{name: value}), name)
+            asked = Recipe.value_of(name, value)
             if asked != getattr(recipe, name):
                 raise RunError(
                     f"{path}: {name} was {getattr(recipe, name)!r}, now {asked!r}. Resume with the same, or fit anew."

@@ -175,21 +175,6 @@ def _by_labels(table: Table, name: str) -> tuple[str, str]:
     return "classify", f"classify, because {name!r} holds {num_different} different whole numbers"
 
 
-def check_given(task: str, given: Mapping[str, str | None]) -> None:
-    """Refuses columns that are given though the task has none of that name.
-
-    Raises:
-        RecipeError: Names them, and the columns of the task.
-    """
-    known = [column.name for column in COLUMNS[task]]
-    for name, column in given.items():
-        if column and name not in known:
-            raise RecipeError(
-                f"{name}: found {column!r}, but task {task} has no {name}.{did_you_mean(name, known)} Expected "
-                f"only: {', '.join(known)}. Leave it out, or ask for another task."
-            )
-
-
 def _no_task_for(names: Sequence[str], given: Mapping[str, str | None]) -> str:
     owners = {name: [task for task, known in COLUMNS.items() if name in [c.name for c in known]] for name in names}
     which = "; ".join(f"{name} is of {', '.join(found)}" for name, found in owners.items())

@@ -36,8 +36,7 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
             f"transfer: found {recipe.transfer!r}, which trains the head alone; in clm that is the token embedding of "
             "the backbone. Expected full."
         )
-    if objective == "clm" and recipe.whole_word_mask:
-        raise RecipeError("whole_word_mask: nothing is masked in clm. Leave it out.")
+    recipe.refuse_unused("pretrain", pretrain_objective=objective)
     return {"objective": objective, "mask_rate": recipe.mask_rate}
 
 
