@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from kft import disk, untrusted
 from kft.errors import RunError, quoted
-from kft.evaluation import metrics
+from kft.evaluation import kinds
 from kft.schemas import Number, Text
 
 TRIALS = "trials.jsonl"
@@ -101,7 +101,7 @@ def ranked(records: Sequence[Record]) -> list[Record]:
     completed = [record for record in records if record["status"] == "completed"]
     if not completed:
         return []
-    is_max = metrics.direction(completed[0]["objective"]) == "max"
+    is_max = kinds.direction(completed[0]["objective"]) == "max"
     return sorted(completed, key=lambda record: record["value"], reverse=is_max)
 
 

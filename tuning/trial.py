@@ -19,7 +19,7 @@ from keras_tuner.engine import base_tuner
 
 from kft import disk, workflow
 from kft.errors import Interrupted, RunError, TrainingError
-from kft.evaluation import metrics
+from kft.evaluation import kinds, metric
 from kft.recipe import Recipe
 from tuning import hparams, ledger
 from tuning import space as spaces
@@ -128,7 +128,7 @@ class Search(base_tuner.BaseTuner):
             if error.__cause__ is None or disk.refusal(error.__cause__) is None:
                 raise
             raise keras_tuner.errors.FatalError from error  # a full disk is no fault of the knobs
-        return metrics.scalars(done.metrics["validation"])
+        return metric.scalars(done.metrics["validation"])
 
     def _record(self, trial: Any) -> Record:
         path = _run_path(self.plan.out, trial)
@@ -188,7 +188,7 @@ def _line(record: Record, records: list[Record], trials: int) -> str:
 
 def _oracle(plan: Plan) -> Any:
     oracle = SEARCHES[plan.search](
-        objective=keras_tuner.Objective(plan.objective, metrics.direction(plan.objective)),
+        objective=keras_tuner.Objective(plan.objective, kinds.direction(plan.objective)),
         max_trials=plan.trials,
         hyperparameters=_hyperparameters(plan.space),
         seed=plan.recipe.seed + 1,  # Keras Tuner takes 0 for no seed

@@ -1,9 +1,14 @@
-"""Metrics of tags and entities, computed by seqeval and scikit-learn."""
+"""Metrics of tags, one for each word, and of the entities that they make; entities are read by seqeval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+
+from kft.evaluation import counts
+from kft.evaluation.metric import Kind, Metric, RowScores, evaluate, number
 
 OUTSIDE = "O"
 Span = tuple[int, int, str]
@@ -61,6 +66,50 @@ def at_words(spans: Sequence[Span], places: Sequence[tuple[int, int]]) -> list[s
     return tags
 
 
+def row_scores(
+    truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]], *, is_plain: bool
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """How each row was answered, and the names of the classes.
+
+    Args:
+        truth: The true tags of each row.
+        answered: As many.
+        is_plain: Whether tags are classes of words, rather than of entities.
+
+    Returns:
+        `words` and `words_right` of each row; and `(rows, classes)` int `right`, `answered` and `true`: how many
+        entities of each type (or words of each tag) were answered exactly right, were answered, and are true. The
+        classes are in the order of the names.
+    """
+    members = _tags if is_plain else _entity_members
+    sets = [[members(row) for row in rows] for rows in (truth, answered)]
+    names = sorted({kind for rows in sets for row in rows for kind, *_ in row})
+    column = {name: i for i, name in enumerate(names)}
+    right, given, true = (np.zeros((len(truth), len(names)), np.int64) for _ in range(3))
+    for row, (expected, found) in enumerate(zip(*sets, strict=True)):
+        for cells, some in ((right, expected & found), (given, found), (true, expected)):
+            for kind, *_ in some:
+                cells[row, column[kind]] += 1
+    written = (truth, answered) if is_plain else ([_seqeval(row) for row in rows] for rows in (truth, answered))
+    is_right = [[a == b for a, b in zip(*pair, strict=True)] for pair in zip(*written, strict=True)]
+    rows = {
+        "words": np.array([len(row) for row in is_right]),
+        "words_right": np.array([sum(row) for row in is_right]),
+        "right": right,
+        "answered": given,
+        "true": true,
+    }
+    return rows, names
+
+
+def _entity_members(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    return set(entities(tags))
+
+
+def _tags(tags: Sequence[str]) -> set[tuple[str, int]]:
+    return {(tag, place) for place, tag in enumerate(tags)}
+
+
 def scored(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]], *, is_plain: bool) -> dict[str, Any]:
     """How well tags, one for each word, name the true ones.
 
@@ -77,60 +126,76 @@ def scored(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]], *,
     References:
         Tjong Kim Sang and De Meulder, 2003, https://aclanthology.org/W03-0419; seqeval (Nakayama, 2018).
     """
-    if is_plain:
-        return _of_classes(truth, answered)
-    from seqeval.metrics import classification_report
-
-    truth, answered = ([_seqeval(row) for row in rows] for rows in (truth, answered))
-    found: dict[str, Any] = {name: dict.fromkeys(MEASURES.values(), 0.0) for name in AVERAGES}
-    # Of rows without any entity seqeval makes NaN.
-    if any(entities(row) for rows in (truth, answered) for row in rows):
-        found = classification_report(truth, answered, output_dict=True, zero_division=0)
+    rows, names = row_scores(truth, answered, is_plain=is_plain)
+    per_class = counts.by_class(names, *(rows[name].sum(axis=0) for name in ("right", "answered", "true")))
     return {
-        **{f"entity_{name}": float(found["micro avg"][key]) for name, key in MEASURES.items()},
-        "macro_entity_f1": float(found["macro avg"]["f1-score"]),
-        "token_accuracy": _accuracy(truth, answered),
+        **evaluate(TAG_METRICS if is_plain else ENTITY_METRICS, rows),
         "num_rows": len(truth),
-        "per_class": {
-            name: {
-                **{measure: float(values[key]) for measure, key in MEASURES.items()},
-                "support": int(values["support"]),
-            }
-            for name, values in found.items()
-            if name not in AVERAGES
-        },
+        "per_class": per_class,
     }
-
-
-def _of_classes(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """The metrics of plain tags: each word is a row of its class."""
-    from sklearn import metrics as sk
-
-    flat = [[tag for row in rows for tag in row] for rows in (truth, answered)]
-    names = sorted({*flat[0], *flat[1]})
-    scores = sk.precision_recall_fscore_support(*flat, labels=names, zero_division=0.0) if names else [[]] * 4
-    return {
-        "token_accuracy": _accuracy(truth, answered),
-        "macro_f1": float(sum(scores[2]) / max(len(names), 1)),
-        "num_rows": len(truth),
-        "per_class": {
-            name: {**dict(zip(MEASURES, map(float, values), strict=True)), "support": int(support)}
-            for name, *values, support in zip(names, *scores, strict=True)
-        },
-    }
-
-
-def _accuracy(truth: Sequence[Sequence[str]], answered: Sequence[Sequence[str]]) -> float:
-    """The share of words whose tag is right; 0 of no words."""
-    is_right = [a == b for rows in zip(truth, answered, strict=True) for a, b in zip(*rows, strict=True)]
-    return sum(is_right) / max(len(is_right), 1)
 
 
 def metric_names(labels: Sequence[str], *, is_plain: bool) -> list[str]:
     """The names of the single numbers that `scored` gives."""
-    row = list(labels) if is_plain else [OUTSIDE, labels[1]]
-    return [name for name, value in scored([row], [row], is_plain=is_plain).items() if isinstance(value, float)]
+    return [metric.name for metric in (TAG_METRICS if is_plain else ENTITY_METRICS)]
 
 
-MEASURES = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
-AVERAGES = ("micro avg", "macro avg", "weighted avg")
+def _precision(rows: RowScores) -> float:
+    return float(counts.ratio(rows["right"].sum(), rows["answered"].sum()))
+
+
+def _recall(rows: RowScores) -> float:
+    return float(counts.ratio(rows["right"].sum(), rows["true"].sum()))
+
+
+def _f1(rows: RowScores) -> float:
+    return float(counts.f1(rows["right"].sum(), rows["answered"].sum(), rows["true"].sum()))
+
+
+def _macro_f1(rows: RowScores) -> float:
+    """The mean over the classes that are true or answered somewhere."""
+    right, given, true = (rows[name].sum(axis=0) for name in ("right", "answered", "true"))
+    occurs = given + true > 0
+    return float(counts.f1(right, given, true)[occurs].mean()) if occurs.any() else 0.0
+
+
+def _token_accuracy(rows: RowScores) -> float:
+    return float(counts.ratio(rows["words_right"].sum(), rows["words"].sum()))
+
+
+def _entity_sentence(values: Mapping[str, Any], rows: str) -> str:
+    return (
+        f"Entity F1 {number(values['entity_f1'])} over {values['num_rows']:,} {rows}: {values['entity_precision']:.1%} "
+        f"of the answered entities are right, and {values['entity_recall']:.1%} of the true ones are answered."
+    )
+
+
+def _entity_details(values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"The right tag for {values['token_accuracy']:.1%} of the words.",
+        *counts.weakest(values["per_class"], "entity"),
+    ]
+
+
+def _tag_sentence(values: Mapping[str, Any], rows: str) -> str:
+    return f"The right tag for {values['token_accuracy']:.1%} of the words of {values['num_rows']:,} {rows}."
+
+
+WORDS_RIGHT = Metric(
+    "token_accuracy", "max", "share of words with the right tag", False, _token_accuracy, is_share=True
+)
+ENTITY_METRICS = (
+    Metric(
+        "entity_precision", "max", "share of the answered entities whose place and type are right", False, _precision
+    ),
+    Metric("entity_recall", "max", "share of the true entities that are answered so", False, _recall),
+    Metric("entity_f1", "max", "harmonic mean of entity precision and recall, over all entities at once", True, _f1),
+    Metric("macro_entity_f1", "max", "mean of the types' F1, each type counting alike", False, _macro_f1),
+    WORDS_RIGHT,
+)
+TAG_METRICS = (
+    Metric("token_accuracy", "max", "share of words with the right tag", True, _token_accuracy, is_share=True),
+    Metric("macro_f1", "max", "mean of the tags' F1, each tag counting alike", False, _macro_f1),
+)
+ENTITIES = Kind("entities", ENTITY_METRICS, _entity_sentence, _entity_details)
+TAGS = Kind("tags", TAG_METRICS, _tag_sentence, lambda values: counts.weakest(values["per_class"], "word"))

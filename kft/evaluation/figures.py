@@ -1,4 +1,4 @@
-"""The drawings of a report: how training went, what is taken for what, how close numbers come."""
+"""The drawings of a report: how training went, which labels are confused, how close numbers come."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +9,9 @@ from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike
 
 from kft.errors import DataError
+from kft.evaluation.classification import most_confused
 from kft.evaluation.drawing import BLUE, INK, SERIES, Figure, new_canvas, short_label, style, to_svg
-from kft.evaluation.metrics import DIRECTIONS, most_confused
+from kft.evaluation.kinds import METRICS
 
 _Line = tuple[str, np.ndarray, np.ndarray]
 
@@ -38,7 +39,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     panels = [("Loss", losses)]
     names = sorted({key[4:] for line in epochs for key in line if key.startswith("val_")} - {"loss"})
     for better, word in (("max", "higher"), ("min", "lower")):
-        chosen = [name for name in names if DIRECTIONS.get(name, "max") == better]
+        chosen = [name for name in names if name in METRICS and METRICS[name].direction == better]
         title = f"Validation {chosen[0] if len(chosen) == 1 else 'metrics'}, {word} is better"
         panels.append((title, [line for name in chosen for line in _column(epochs, f"val_{name}", name)]))
     panels.append(("Learning rate", _column(steps, "learning_rate", "learning rate")))
@@ -54,7 +55,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Figure:
-    """Which labels are taken for which: a heat map of each true label's row, and the worst mistakes.
+    """Which labels are answered as which: a heat map of each true label's row, and the worst mistakes.
 
     Up to 12 labels each cell carries its count; above that the table beside it names the pairs.
 
@@ -87,7 +88,7 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Figure:
     caption = "Each row is a true label, each column an answer; the bluer, the larger its share of the row."
     if not numbered:
         caption += " Labels are numbered in their order in the table of labels."
-    return Figure("What is taken for what", svg, caption, table)
+    return Figure("Confusion matrix", svg, caption, table)
 
 
 def scatter(values: ArrayLike, targets: ArrayLike) -> Figure:
@@ -98,26 +99,26 @@ def scatter(values: ArrayLike, targets: ArrayLike) -> Figure:
         targets: `(rows,)` float, the truth.
     """
     values, targets = np.asarray(values, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    shown = np.unique(np.linspace(0, len(values) - 1, num=min(len(values), _MAX_DOTS), dtype=int))
+    drawn = np.unique(np.linspace(0, len(values) - 1, num=min(len(values), _MAX_DOTS), dtype=int))
     ends = [min(values.min(), targets.min()), max(values.max(), targets.max())]
     with style():
         canvas = new_canvas(height_inches=4.4)
         ax = canvas.subplots()
         ax.plot(ends, ends, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.6)
         # A plot of dots is one path with one marker: a third of the size of matplotlib's scatter.
-        opacity = float(np.clip(15 / np.sqrt(len(shown)), 0.3, 0.7))
+        opacity = float(np.clip(15 / np.sqrt(len(drawn)), 0.3, 0.7))
         dots: dict[str, Any] = {"markersize": 6, "markeredgewidth": 0, "alpha": opacity}
-        ax.plot(targets[shown], values[shown], ".", color=BLUE, **dots)
+        ax.plot(targets[drawn], values[drawn], ".", color=BLUE, **dots)
         ax.set_xlabel("truth")
         ax.set_ylabel("prediction")
         ax.set_aspect("equal", adjustable="datalim")
         svg = to_svg(canvas, "scatter")
-    some = f"{len(shown):,} of {len(values):,} rows. " if len(shown) < len(values) else ""
+    some = f"{len(drawn):,} of {len(values):,} rows. " if len(drawn) < len(values) else ""
     return Figure("Prediction against truth", svg, f"{some}On the dashed line a prediction is exact.")
 
 
 def calibration(scores: ArrayLike, targets: ArrayLike, *, num_bins: int = 10) -> Figure:
-    """How often the model is right when it says it is so and so sure.
+    """How often the model is right, by its confidence.
 
     Rows are sorted by confidence (the largest probability) into bins of equal width over [0, 1].
     The line leaves out bins with fewer than 5 rows.
@@ -150,7 +151,7 @@ def calibration(scores: ArrayLike, targets: ArrayLike, *, num_bins: int = 10) ->
         lower.set_xlabel("confidence")
         svg = to_svg(canvas, "calibration")
     caption = f"On average the model is {confidence.mean():.1%} sure and {right.mean():.1%} right."
-    return Figure("How far to trust its confidence", svg, caption)
+    return Figure("Calibration", svg, caption)
 
 
 def _column(lines: Sequence[Mapping[str, Any]], key: str, name: str) -> list[_Line]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from kft.evaluation.metric import Kind, Mean, Metric, RowScores, count_of, evaluate, number
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -41,6 +43,26 @@ def best_f1(answers: Sequence[str], truths: Sequence[Sequence[str]]) -> np.ndarr
     return np.array([max(f1(a, truth) for truth in gold or [""]) for a, gold in zip(answers, truths, strict=True)])
 
 
+def row_scores(answers: Sequence[str], truths: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    """`exact_match`, `f1` and `has_answer` of each question, and `has_none`, its opposite.
+
+    Args:
+        answers: One a question, empty for none.
+        truths: The gold answers to each question; none where it cannot be answered.
+    """
+    exact = [
+        max(normalised(answer) == normalised(truth) for truth in gold or [""])
+        for answer, gold in zip(answers, truths, strict=True)
+    ]
+    has_answer = np.array([bool(gold) for gold in truths])
+    return {
+        "exact_match": np.array(exact),
+        "f1": best_f1(answers, truths),
+        "has_answer": has_answer,
+        "has_none": ~has_answer,
+    }
+
+
 def scored(answers: Sequence[str], truths: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Exact match and F1 over all questions.
 
@@ -55,17 +77,7 @@ def scored(answers: Sequence[str], truths: Sequence[Sequence[str]]) -> dict[str,
     References:
         Rajpurkar et al., 2016, https://arxiv.org/abs/1606.05250; 2018, https://arxiv.org/abs/1806.03822
     """
-    exact = [
-        max(normalised(answer) == normalised(truth) for truth in gold or [""])
-        for answer, gold in zip(answers, truths, strict=True)
-    ]
-    shared = best_f1(answers, truths)
-    found: dict[str, Any] = {"exact_match": float(np.mean(exact)), "f1": float(shared.mean())}
-    has_answer = np.array([bool(gold) for gold in truths])
-    if not has_answer.all() and has_answer.any():
-        found["answerable_f1"] = float(shared[has_answer].mean())
-        found["unanswerable_accuracy"] = float(shared[~has_answer].mean())
-    return {**found, "num_rows": len(answers)}
+    return {**evaluate(METRICS, row_scores(answers, truths)), "num_rows": len(answers)}
 
 
 def best_threshold(none: Sequence[float], answers: Sequence[str], truths: Sequence[Sequence[str]]) -> float:
@@ -90,3 +102,55 @@ def best_threshold(none: Sequence[float], answers: Sequence[str], truths: Sequen
         return 1.0
     below = values[best - 1] if best else 0.0
     return float((below + values[best]) / 2)
+
+
+def _is_mixed(rows: RowScores) -> bool:
+    return bool(rows["has_answer"].any() and rows["has_none"].any())
+
+
+def _sentence(values: Mapping[str, Any], rows: str) -> str:
+    total = values["num_rows"]
+    return (
+        f"F1 of the answers' words {number(values['f1'])} on average over {total:,} {rows}; the exact answer in "
+        f"{count_of(values['exact_match'], total)} ({values['exact_match']:.1%})."
+    )
+
+
+def _details(values: Mapping[str, Any]) -> list[str]:
+    if "answerable_f1" not in values:
+        return []
+    return [
+        f"F1 {number(values['answerable_f1'])} on the questions that have an answer; of those that have none "
+        f"{values['unanswerable_accuracy']:.1%} are left unanswered."
+    ]
+
+
+METRICS = (
+    Metric(
+        "exact_match",
+        "max",
+        "share of answers that equal a true one but for case, articles and punctuation",
+        False,
+        Mean("exact_match"),
+        is_share=True,
+    ),
+    Metric("f1", "max", "mean F1 of the words of each answer against the nearest true one", True, Mean("f1")),
+    Metric(
+        "answerable_f1",
+        "max",
+        "the same, over the questions that have an answer",
+        False,
+        Mean("f1", "has_answer"),
+        applies=_is_mixed,
+    ),
+    Metric(
+        "unanswerable_accuracy",
+        "max",
+        "share of the questions without an answer that got none",
+        False,
+        Mean("f1", "has_none"),
+        is_share=True,
+        applies=_is_mixed,
+    ),
+)
+KIND = Kind("answer", METRICS, _sentence, _details)

@@ -7,30 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from numpy.typing import ArrayLike
 
 from kft import disk
+from kft.evaluation import kinds
+from kft.evaluation.classification import MOST_LABELS
 from kft.evaluation.drawing import Figure
-from kft.evaluation.metrics import MOST_LABELS, scalars
-from kft.evaluation.verdict import SPLITS, number, verdict
+from kft.evaluation.metric import Kind, Metric, number
+from kft.evaluation.verdict import judged_split, verdict
 
-MEANINGS = {
-    "accuracy": "share of rows answered rightly",
-    "f1": "precision and recall of the second label in one",
-    "macro_f1": "F1, each label counting alike",
-    "micro_f1": "F1, each row counting alike",
-    "weighted_f1": "F1, labels counting by their rows",
-    "mcc": "correlation of answer and truth; 0 is chance",
-    "log_loss": "surprise at the truth, in nats; lower is better",
-    "pearson": "linear correlation with the truth",
-    "spearman": "how well the order is kept",
-    "mae": "average miss, in the unit of the target",
-    "rmse": "miss, large ones weighing more",
-    "r2": "share of the variance explained",
-    "loss": "what training made small",
-}
+BETTER = {"max": "higher", "min": "lower"}
 
 # In the table of all numbers, but no tiles: they say what accuracy and macro F1 say already.
 _SECONDARY = {"micro_f1", "weighted_f1"}
@@ -45,6 +31,8 @@ def write(
     facts: Sequence[tuple[str, Any]],
     history: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Mapping[str, Any]],
+    kind: Kind | None = None,
+    baselines: Mapping[str, Mapping[str, Any]] | None = None,
     figures: Sequence[Figure],
     examples: Sequence[Mapping[str, Any]],
 ) -> Path:
@@ -55,11 +43,11 @@ def write(
         title: What the run is called.
         facts: `(name, value)` pairs worth knowing: task, preset, rows, time.
         history: The lines of `history.jsonl`; those of `"kind": "epoch"` become a table.
-        metrics: `{name: metrics}` as `kft.evaluation.metrics` makes them. `test` is judged, or else
-            `validation`; names that are not splits are shown as rivals.
+        metrics: `{split: metrics}`. `test` is judged, or else `validation`.
+        kind: Of the answers; by default that whose metrics these are.
+        baselines: `{name: metrics}` of simpler models on the rows that are judged.
         figures: From `kft.evaluation.figures`, in the order to show them.
-        examples: The worst rows, `{"texts": [str, ...], "truth", "answer", "score", "why"}`. `score` is the
-            confidence in [0, 1] of an answered label, or how far an answered number is off.
+        examples: The worst rows, from `kft.evaluation.worst_rows`: `{"texts": [str, ...], "truth", "answer", "why"}`.
 
     Returns:
         The path written.
@@ -68,8 +56,9 @@ def write(
         DataError: If there are no metrics.
         RunError: If the file cannot be written.
     """
-    judged = verdict(metrics)
-    found = metrics[judged.split]
+    kind, baselines = kind or kinds.of_names(metrics[judged_split(metrics)]), baselines or {}
+    judged = verdict(metrics, kind, baselines)
+    values = metrics[judged.split]
     environment = Environment(
         loader=PackageLoader("kft.evaluation", ""),
         autoescape=True,
@@ -77,19 +66,20 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    named = {**metrics, **{f"baseline: {name}": found for name, found in baselines.items()}}
     page = environment.get_template("report.html.j2").render(
         title=title,
         verdict=judged,
-        tiles=_tiles(found),
-        rivals=_rivals(metrics, judged.split),
-        rivals_meaning="accuracy, more is better" if "accuracy" in found else "average miss, less is better",
+        tiles=_tiles(values, kind),
+        baselines=_bars(values, baselines, kind.headline),
+        headline=kind.headline,
         figures=figures,
-        labels=_labels(found),
+        labels=_labels(values),
         num_labels_shown=_NUM_LABELS_SHOWN,
         most_labels=MOST_LABELS,
-        examples=[_example(example, is_label="accuracy" in found) for example in examples],
-        splits=list(metrics),
-        metrics=_metric_rows(metrics),
+        examples=[_example(example) for example in examples],
+        splits=list(named),
+        metrics=_metric_rows(named, kind),
         epochs=_epoch_rows(history),
         facts=[(name, _cell(value)) for name, value in facts],
     )
@@ -97,85 +87,60 @@ def write(
     return Path(path)
 
 
-def worst_classified(scores: ArrayLike, targets: ArrayLike, count: int = 20) -> list[int]:
-    """The rows answered wrongly with the highest confidence, most confident first.
-
-    Args:
-        scores: `(rows, labels)` float probabilities.
-        targets: `(rows,)` int, ids of the true labels.
-        count: How many rows at most.
-
-    >>> worst_classified([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]], [1, 1, 1])
-    [1, 0]
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    wrong = np.flatnonzero(scores.argmax(axis=1) != np.asarray(targets))
-    order = np.argsort(-scores[wrong].max(axis=1), kind="stable")
-    return wrong[order][:count].tolist()
+def _tiles(values: Mapping[str, Any], kind: Kind) -> list[tuple[str, str, str]]:
+    """`(metric, number, meaning)` of the metrics to show large, the headline first."""
+    tiles = [metric for metric in kind.metrics if metric.name in values and metric.name not in _SECONDARY]
+    tiles.sort(key=lambda metric: not metric.headline)
+    return [(metric.name, metric.written(values[metric.name]), metric.meaning) for metric in tiles]
 
 
-def worst_regressed(values: ArrayLike, targets: ArrayLike, count: int = 20) -> list[int]:
-    """The rows whose predicted number is furthest from the truth, furthest first; exact ones are left out.
-
-    Args:
-        values: `(rows,)` float, the predictions.
-        targets: `(rows,)` float, the truth.
-        count: How many rows at most.
-
-    >>> worst_regressed([1.0, 5.0, 2.0], [1.5, 1.0, 2.0])
-    [1, 0]
-    """
-    misses = np.abs(np.asarray(values, dtype=np.float64) - np.asarray(targets, dtype=np.float64))
-    order = np.argsort(-misses, kind="stable")
-    return order[misses[order] > 0][:count].tolist()
-
-
-def _tiles(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """`(metric, number, meaning)` of the metrics to show large."""
-    shown = {name: value for name, value in scalars(found).items() if name not in _SECONDARY}
-    return [(name, number(value), MEANINGS.get(name, "")) for name, value in shown.items()]
-
-
-def _rivals(metrics: Mapping[str, Mapping[str, Any]], split: str) -> list[tuple[str, str, float]]:
-    """`(name, number, length of its bar in percent)` of the model and its rivals, or nothing without any."""
-    compared = {name: found for name, found in metrics.items() if name == split or name not in SPLITS}
-    key = "accuracy" if "accuracy" in metrics[split] else "mae"
-    if len(compared) < 2 or key not in metrics[split]:
+def _bars(
+    values: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]], metric: Metric
+) -> list[tuple[str, str, float]]:
+    """`(name, number, length of its bar in percent)` of the model and the baselines, or nothing without any."""
+    compared = {name: found[metric.name] for name, found in baselines.items() if metric.name in found}
+    if not compared:
         return []
-    longest = 1.0 if key == "accuracy" else max(found[key] for found in compared.values()) or 1.0
-    names = {split: "this model"}
+    compared = {"this model": values[metric.name], **compared}
+    longest = 1.0 if metric.is_share else max(compared.values())
     return [
-        (
-            names.get(name, name),
-            f"{found[key]:.1%}" if key == "accuracy" else number(found[key]),
-            round(100 * found[key] / longest, 1),
-        )
-        for name, found in compared.items()
+        (name, metric.written(value), round(100 * max(value, 0.0) / longest, 1) if longest > 0 else 0.0)
+        for name, value in compared.items()
     ]
 
 
-def _labels(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _labels(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The labels with their scores, weakest first and those without rows last."""
-    rows = [{"id": i, "name": name, **score} for i, (name, score) in enumerate(found.get("per_class", {}).items())]
+    rows = [{"id": i, "name": name, **score} for i, (name, score) in enumerate(values.get("per_class", {}).items())]
     return sorted(rows, key=lambda row: (row["support"] == 0, row["f1"]))
 
 
-def _example(example: Mapping[str, Any], *, is_label: bool) -> dict[str, Any]:
-    score = f"{example['score']:.0%} sure" if is_label else f"off by {number(float(example['score']))}"
+def _example(example: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "texts": [_cut(str(text)) for text in example["texts"]],
         "truth": _cell(example["truth"]),
         "answer": _cell(example["answer"]),
-        "score": score,
         "why": example["why"],
     }
 
 
-def _metric_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, list[str]]]:
+def _metric_rows(named: Mapping[str, Mapping[str, Any]], kind: Kind) -> list[tuple[str, str, list[str]]]:
     """`(metric, meaning, one cell for each set of metrics)`, the row count last."""
-    names = [*dict.fromkeys(name for found in metrics.values() for name in scalars(found)), "num_rows"]
-    meanings = {**MEANINGS, "num_rows": "how many rows were answered"}
-    return [(name, meanings.get(name, ""), [_cell(found.get(name)) for found in metrics.values()]) for name in names]
+    given = {name for values in named.values() for name in values}
+    rows = [
+        (
+            metric.name,
+            f"{metric.meaning}; {BETTER[metric.direction]} is better",
+            [
+                metric.written(values[metric.name]) if metric.name in values else _cell(None)
+                for values in named.values()
+            ],
+        )
+        for metric in kind.metrics
+        if metric.name in given
+    ]
+    counts = [_cell(values.get("num_rows")) for values in named.values()]
+    return [*rows, ("num_rows", "how many rows were answered", counts)] if "num_rows" in given else rows
 
 
 def _epoch_rows(history: Sequence[Mapping[str, Any]]) -> list[list[str]]:

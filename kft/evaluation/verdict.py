@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kft.errors import DataError
-from kft.evaluation.metrics import most_confused, scalars
+from kft.evaluation.metric import Kind, number
 
 SPLITS = ("test", "validation", "train")
 
@@ -25,93 +25,50 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
-def verdict(metrics: Mapping[str, Mapping[str, Any]]) -> Verdict:
-    """The verdict on `test`, or where there is none on `validation`, or on the first set of metrics given.
-
-    Every name that is not a split (`bag of words`, say) is a rival, and the verdict compares with it.
+def verdict(
+    metrics: Mapping[str, Mapping[str, Any]], kind: Kind, baselines: Mapping[str, Mapping[str, Any]] | None = None
+) -> Verdict:
+    """The verdict on `test`, or where there is none on `validation`, or on `train`.
 
     Args:
-        metrics: `{split or rival: metrics}` as `kft.evaluation.metrics` makes them.
+        metrics: `{split: metrics}`.
+        kind: Of the answers; it says which metric is the headline, and how it reads.
+        baselines: `{name: metrics}` of simpler models on the rows that are judged.
 
     Raises:
-        DataError: If there are no metrics.
+        DataError: If there are no metrics of a split.
 
-    >>> from kft.evaluation.metrics import regression
-    >>> verdict({"test": regression([1.0, 3.0], [1.0, 2.0])}).headline
+    >>> from kft.evaluation import regression
+    >>> verdict({"test": regression.scored([1.0, 3.0], [1.0, 2.0])}, regression.KIND).headline
     'Off by 0.500 on average over 2 test rows.'
     """
-    if not metrics:
-        raise DataError("Found no metrics; expected those of one split at least. Evaluate before reporting.")
-    split = next((name for name in SPLITS if name in metrics), next(iter(metrics)))
-    found = metrics[split]
-    others = {name: rival for name, rival in metrics.items() if name not in (*SPLITS, split)}
-    if "accuracy" in found:
-        sentences = [*_class_sentences(found), *_rival_sentences(found, others)]
-        return Verdict(split, _right_of(split, found), tuple(sentences))
-    if "mae" in found:
-        headline = f"Off by {number(found['mae'])} on average over {found['num_rows']:,} {split} rows."
-        return Verdict(split, headline, (_correlation(found), *_rival_sentences(found, others)))
-    parts = [f"{name} {number(value)}" for name, value in scalars(found).items()]
-    return Verdict(split, f"{', '.join(parts) or 'No single number'} on the {split} rows.", ())
+    split = judged_split(metrics)
+    values = metrics[split]
+    rows = f"{split} row" if values.get("num_rows") == 1 else f"{split} rows"
+    sentences = [*kind.details(values), *_comparison(values, kind, baselines or {})]
+    return Verdict(split, kind.sentence(values, rows), tuple(sentences))
 
 
-def number(value: float | int) -> str:
-    """A number as people read it: three digits after the point where it is small, none where it is huge.
+def judged_split(metrics: Mapping[str, Any]) -> str:
+    """The split whose rows the model has seen least of.
 
-    >>> number(0.90361), number(1234567), number(12345.678), number(0.00002)
-    ('0.904', '1,234,567', '12,345.7', '2e-05')
+    Raises:
+        DataError: There is none.
     """
-    if isinstance(value, int):
-        return f"{value:,}"
-    if 0 < abs(value) < 0.001:
-        return f"{value:.3g}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.3f}"
+    for name in SPLITS:
+        if name in metrics:
+            return name
+    raise DataError("Found no metrics; expected those of one split at least. Evaluate before reporting.")
 
 
-def _right_of(split: str, found: Mapping[str, Any]) -> str:
-    num_right = round(found["accuracy"] * found["num_rows"])
-    return f"Right in {num_right:,} of {found['num_rows']:,} {split} rows: {found['accuracy']:.1%}."
-
-
-def _class_sentences(found: Mapping[str, Any]) -> list[str]:
-    if "confusion" not in found and "confused" not in found:
+def _comparison(values: Mapping[str, Any], kind: Kind, baselines: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence on the strongest baseline."""
+    metric = kind.headline
+    compared = {name: found[metric.name] for name, found in baselines.items() if metric.name in found}
+    if not compared:
         return []
-    labels = list(found["per_class"])
-    if "confused" in found:
-        mistakes = [tuple(pair) for pair in found["confused"]]
-    else:
-        mistakes = most_confused(found["confusion"], labels, count=1)
-    if not mistakes:
-        return ["It made no mistakes on these rows."]
-    occurring = [label for label in labels if found["per_class"][label]["support"]]
-    weakest = min(occurring, key=lambda label: found["per_class"][label]["f1"])
-    score, (truth, answer, rows) = found["per_class"][weakest], mistakes[0]
-    share = rows / found["per_class"][truth]["support"]
-    return [
-        f"Weakest on “{weakest}”: F1 {number(score['f1'])} over {_rows(score['support'])}.",
-        f"Most frequent mistake: “{truth}” answered as “{answer}”, {_rows(rows)} ({share:.0%} of “{truth}”).",
-    ]
-
-
-def _correlation(found: Mapping[str, Any]) -> str:
-    return (
-        f"Predictions and truth correlate by {number(found['pearson'])} (Pearson) and "
-        f"{number(found['spearman'])} (Spearman); R² is {number(found['r2'])}."
-    )
-
-
-def _rival_sentences(found: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One sentence for the strongest rival."""
-    if not rivals:
-        return []
-    if "accuracy" in found:
-        name = max(rivals, key=lambda rival: rivals[rival]["accuracy"])
-        points = 100 * (found["accuracy"] - rivals[name]["accuracy"])
-        where = "above" if points >= 0 else "below"
-        return [f"{abs(points):.1f} points {where} {name} ({rivals[name]['accuracy']:.1%})."]
-    name = min(rivals, key=lambda rival: rivals[rival]["mae"])
-    return [f"The strongest rival, {name}, is off by {number(rivals[name]['mae'])}."]
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+    name = max(compared, key=lambda one: metric.gain(compared[one], 0.0))
+    gain = metric.gain(values[metric.name], compared[name])
+    amount = f"{abs(100 * gain):.1f} points" if metric.is_share else number(abs(gain))
+    better = "better" if gain >= 0 else "worse"
+    return [f"{amount} {better} than the baseline “{name}”, by {metric.name} ({metric.written(compared[name])})."]

@@ -10,7 +10,7 @@ from kft.data.table import ROW
 from kft.datasets import loading, registry
 from kft.datasets.structured import STRUCTURED
 from kft.errors import DataError, RecipeError
-from kft.evaluation import metrics
+from kft.evaluation import kinds
 from kft.tasks import TASKS
 
 MNLI = "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse"
@@ -187,7 +187,7 @@ def test_every_benchmark_and_part_is_read_by_a_test():
 
 def test_every_entry_names_a_task_and_metrics_that_exist():
     for entry in registry.BENCHMARKS.values():
-        assert entry.task in TASKS and entry.metrics and set(entry.metrics) <= set(metrics.DIRECTIONS)
+        assert entry.task in TASKS and entry.metrics and set(entry.metrics) <= set(kinds.METRICS)
 
 
 def test_the_positive_class_comes_second(releases):

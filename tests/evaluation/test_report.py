@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from kft.errors import DataError, RunError
-from kft.evaluation import figures, report, shown
-from kft.evaluation.metrics import classification, regression
-from kft.evaluation.verdict import verdict
+from kft.evaluation import classification as classes
+from kft.evaluation import figures, regression, report, worst_rows
+from kft.evaluation.classification import scored as classification
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 HOSTILE = "<script>alert('x')</script> & \"quoted\""
@@ -54,8 +54,10 @@ def written(tmp_path, **changed):
         "facts": [("preset", HOSTILE), ("rows", 12345)],
         "history": history,
         "metrics": {"validation": found, "test": found},
+        "kind": classes.KIND,
+        "baselines": {"majority": classification([[1.0, 0.0]] * 4, TARGETS, ["no", HOSTILE])},
         "figures": [figures.confusion(found["confusion"], ["no", HOSTILE]), figures.curves(history)],
-        "examples": [{"texts": [HOSTILE, "好"], "truth": HOSTILE, "answer": "no", "score": 0.7, "why": HOSTILE}],
+        "examples": [{"texts": [HOSTILE, "好"], "truth": HOSTILE, "answer": "no", "why": HOSTILE}],
     }
     path = report.write(tmp_path / "report.html", **{**parts, **changed})
     assert os.listdir(tmp_path) == ["report.html"]
@@ -86,17 +88,16 @@ def test_page_says_how_good_and_where_it_fails(tmp_path):
     text = Page(written(tmp_path)).text
     assert "Right in 3 of 4 test rows: 75.0%." in text
     assert f"Most frequent mistake: “{HOSTILE}” answered as “no”, 1 row (50% of “{HOSTILE}”)." in text
-    assert "70% sure" in text
     assert "12,345" in text
 
 
 def test_right_to_left_text_finds_its_direction(tmp_path):
-    example = {"texts": ["ممتاز جدا"], "truth": "no", "answer": "yes", "score": 0.5, "why": ""}
+    example = {"texts": ["ممتاز جدا"], "truth": "no", "answer": "yes", "why": ""}
     assert '<p class="text" dir="auto">ممتاز جدا</p>' in written(tmp_path, examples=[example])
 
 
 def test_long_text_is_cut_and_says_so(tmp_path):
-    example = {"texts": ["x" * 2800], "truth": "no", "answer": "yes", "score": 0.5, "why": ""}
+    example = {"texts": ["x" * 2800], "truth": "no", "answer": "yes", "why": ""}
     html = written(tmp_path, examples=[example])
     assert "(2,000 characters more)" in html
     assert "x" * 801 not in html
@@ -111,37 +112,32 @@ def test_many_labels_are_folded_with_the_weakest_in_sight(tmp_path):
     assert seen.index(">label 11<") < seen.index(">label 0<") < seen.index(">label 1<")
 
 
+NUMBERS = {"kind": regression.KIND, "baselines": {}}
+
+
 def test_regression_report(tmp_path):
-    found = regression([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
-    example = {"texts": ["far"], "truth": 3.0, "answer": 4.0, "score": 1.0, "why": ""}
-    text = Page(written(tmp_path, metrics={"test": found}, figures=[], examples=[example])).text
+    found = regression.scored([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
+    example = {"texts": ["far"], "truth": 3.0, "answer": 4.0, "why": "+1 off the truth"}
+    text = Page(written(tmp_path, metrics={"test": found}, figures=[], examples=[example], **NUMBERS)).text
     assert "Off by 0.333 on average over 3 test rows." in text
-    assert "off by 1.000" in text
+    assert "+1 off the truth" in text
 
 
 def test_empty_parts_leave_no_empty_sections(tmp_path):
     text = Page(written(tmp_path, facts=[], history=[], figures=[], examples=[])).text
-    assert not {"About this run", "Epochs", "Pictures", "Worst answers"} & set(text.split("\n"))
+    assert not {"About this run", "Epochs", "Figures", "Worst answers"} & set(text.split("\n"))
 
 
 def test_lone_surrogates_do_not_stop_the_report(tmp_path):
     assert "bad ? byte" in written(tmp_path, title="bad \ud800 byte")
 
 
-def test_verdict_compares_with_the_strongest_rival():
-    weak, strong = (classification(SCORES, targets, ["no", "yes"]) for targets in ([1, 0, 0, 1], [0, 1, 1, 1]))
-    found = {"test": classification(SCORES, TARGETS, ["no", "yes"]), "majority": weak, "bag of words": strong}
-    assert "25.0 points above bag of words (50.0%)." in verdict(found).sentences
-
-
-def test_verdict_prefers_the_untouched_split():
-    one, other = (
-        classification(SCORES, TARGETS, ["no", "yes"]),
-        classification(SCORES[:1], [0], ["no", "yes"]),
+def test_baselines_stand_beside_the_model(tmp_path):
+    text = Page(written(tmp_path)).text
+    assert "Against simpler models accuracy, higher is better" in text
+    assert (
+        "baseline: majority" in text and "25.0 points better than the baseline “majority”, by accuracy (50.0%)." in text
     )
-    assert verdict({"validation": one, "test": other}).split == "test"
-    assert verdict({"majority": one, "validation": other}).split == "validation"
-    assert verdict({"test": other}).sentences == ("It made no mistakes on these rows.",)
 
 
 def test_many_labels_are_shown_in_part(tmp_path):
@@ -152,8 +148,8 @@ def test_many_labels_are_shown_in_part(tmp_path):
     page = Page(html)
     assert "1,490 more labels, the weakest 100 shown; all are in metrics.json" in page.text
     assert len({name for name in names if name in page.text}) < 120 and len(html) < 200_000
-    drawn, worst = shown.classified(scores, Rows(1500), np.arange(1500), names)
-    assert len(drawn) == 1 and len(worst) == shown.WORST
+    drawn, worst = worst_rows.classified(scores, Rows(1500), np.arange(1500), names)
+    assert len(drawn) == 1 and len(worst) == worst_rows.WORST
 
 
 class Rows:
@@ -181,5 +177,5 @@ def test_a_path_that_cannot_be_written_is_refused_and_the_old_report_stays(tmp_p
 
 
 def test_worst_rows():
-    assert report.worst_classified([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]], [1, 1, 1], count=1) == [1]
-    assert report.worst_regressed([3.0, 1.0, 2.0], [3.0, 5.0, 1.0], count=5) == [1, 2]
+    assert worst_rows.most_confident([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]], [1, 1, 1], count=1) == [1]
+    assert worst_rows.furthest([3.0, 1.0, 2.0], [3.0, 5.0, 1.0], count=5) == [1, 2]
