@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from kft import early, loaded
+from kft import early
+from kft.keywords import Knobs
 from kft.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from kft.training.forecast import Forecast
 
 
-def fit(train: Any, *, quiet: bool = False, **knobs: Any) -> Run:
+def fit(train: Any, *, quiet: bool = False, **knobs: Unpack[Knobs]) -> Run:
     """Fine-tunes a pretrained model on rows of text.
 
     Args:
@@ -30,23 +31,29 @@ def fit(train: Any, *, quiet: bool = False, **knobs: Any) -> Run:
         KftError: Of the kind that says what is wrong: recipe, data, preset, run directory, devices, training.
     """
     early.refuse(*early.split_rows(train, knobs))
-    return loaded("kft.workflow").fit(train, quiet=quiet, **knobs)
+    from kft import workflow  # TensorFlow takes seconds
+
+    return workflow.fit(train, quiet=quiet, **knobs)
 
 
-def check(train: Any, **knobs: Any) -> Dataset:
+def check(train: Any, **knobs: Unpack[Knobs]) -> Dataset:
     """Reads, maps, cleans and splits the rows of a fit without training, and returns what a fit would see.
 
     Raises:
         KftError: As `fit` would, before any training.
     """
     early.refuse(*early.split_rows(train, knobs), is_out_a_run=False)
-    return loaded("kft.workflow").check(train, **knobs)
+    from kft import workflow  # TensorFlow takes seconds
+
+    return workflow.check(train, **knobs)
 
 
-def plan(train: Any, **knobs: Any) -> Forecast:
+def plan(train: Any, **knobs: Unpack[Knobs]) -> Forecast:
     """What a fit with these knobs would do and cost: rows, lengths, steps, parameters, devices, time and memory."""
     early.refuse(*early.split_rows(train, knobs), is_out_a_run=False)
-    return loaded("kft.workflow").plan(train, **knobs)
+    from kft import workflow  # TensorFlow takes seconds
+
+    return workflow.plan(train, **knobs)
 
 
 def _documented_knobs() -> inspect.Signature:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import keras_tuner
@@ -15,6 +15,7 @@ import kft
 from kft import disk, run, run_directory, workflow
 from kft.dataset import Dataset
 from kft.errors import RecipeError, TrainingError, did_you_mean, printable
+from kft.keywords import SharedKnobs
 from kft.models import presets
 from kft.recipe import COLUMN_KNOBS, Recipe
 from kft.run import Run
@@ -58,7 +59,7 @@ def tune(
     out: str | Path | None = None,
     seed: int = 0,
     quiet: bool = False,
-    **knobs: Any,
+    **knobs: Unpack[SharedKnobs],
 ) -> Study:
     """Fits with many combinations of knobs and keeps the best by a validation metric.
 
