@@ -188,7 +188,7 @@ ENTITY_METRICS = (
     Metric(
         "entity_precision", "max", "share of the answered entities whose place and type are right", False, _precision
     ),
-    Metric("entity_recall", "max", "share of the true entities that are answered so", False, _recall),
+    Metric("entity_recall", "max", "share of the true entities that are answered rightly", False, _recall),
     Metric("entity_f1", "max", "harmonic mean of entity precision and recall, over all entities at once", True, _f1),
     Metric("macro_entity_f1", "max", "mean of the types' F1, each type counting alike", False, _macro_f1),
     WORDS_RIGHT,
@@ -197,5 +197,5 @@ TAG_METRICS = (
     Metric("token_accuracy", "max", "share of words with the right tag", True, _token_accuracy, is_share=True),
     Metric("macro_f1", "max", "mean of the tags' F1, each tag counting alike", False, _macro_f1),
 )
-ENTITIES = Kind("entities", ENTITY_METRICS, _entity_sentence, _entity_details)
-TAGS = Kind("tags", TAG_METRICS, _tag_sentence, lambda values: counts.weakest(values["per_class"], "word"))
+ENTITIES = Kind("entities", ENTITY_METRICS, _entity_sentence, _entity_details, "entities")
+TAGS = Kind("tags", TAG_METRICS, _tag_sentence, lambda values: counts.weakest(values["per_class"], "word"), "words")

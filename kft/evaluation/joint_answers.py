@@ -71,4 +71,4 @@ def kind(*, is_plain: bool) -> Kind:
     """The kind of a label with plain tags, or with entities."""
     tags = entities.TAG_METRICS if is_plain else entities.ENTITY_METRICS
     secondary = (dataclasses.replace(metric, headline=False) for metric in tags)
-    return Kind("joint", (*METRICS, *secondary), _sentence, _details)
+    return Kind("joint", (*METRICS, *secondary), _sentence, _details, "words" if is_plain else "entities")

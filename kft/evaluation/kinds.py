@@ -24,32 +24,32 @@ from kft.evaluation.perplexity import LOSS
 Choice = Callable[[Mapping[str, Any]], Kind]
 
 
-def _is_plain(learnt: Mapping[str, Any]) -> bool:
-    return learnt["scheme"] == "plain"
+def _is_plain(label_spec: Mapping[str, Any]) -> bool:
+    return label_spec["scheme"] == "plain"
 
 
 KINDS: dict[str, tuple[Choice, tuple[Kind, ...]]] = {
-    "answer": (lambda learnt: qa.KIND, (qa.KIND,)),
-    "choose": (lambda learnt: classification.CHOICE, (classification.CHOICE,)),
-    "classify": (lambda learnt: classification.KIND, (classification.KIND,)),
+    "answer": (lambda label_spec: qa.KIND, (qa.KIND,)),
+    "choose": (lambda label_spec: classification.CHOICE, (classification.CHOICE,)),
+    "classify": (lambda label_spec: classification.KIND, (classification.KIND,)),
     "embed": (
-        lambda learnt: regression.SIMILARITY if learnt["contrastive"] == "cosine" else retrieval.KIND,
+        lambda label_spec: regression.SIMILARITY if label_spec["contrastive"] == "cosine" else retrieval.KIND,
         (retrieval.KIND, regression.SIMILARITY),
     ),
-    "extract": (lambda learnt: extraction.KIND, (extraction.KIND,)),
-    "fewshot": (lambda learnt: classification.KIND, (classification.KIND,)),
-    "generate": (lambda learnt: overlap.KIND, (overlap.KIND,)),
+    "extract": (lambda label_spec: extraction.KIND, (extraction.KIND,)),
+    "fewshot": (lambda label_spec: classification.KIND, (classification.KIND,)),
+    "generate": (lambda label_spec: overlap.KIND, (overlap.KIND,)),
     "joint": (
-        lambda learnt: joint_answers.kind(is_plain=_is_plain(learnt["slots"])),
+        lambda label_spec: joint_answers.kind(is_plain=_is_plain(label_spec["slots"])),
         (joint_answers.kind(is_plain=False), joint_answers.kind(is_plain=True)),
     ),
-    "multilabel": (lambda learnt: label_sets.KIND, (label_sets.KIND,)),
-    "ordinal": (lambda learnt: ordinal_classes.KIND, (ordinal_classes.KIND,)),
-    "pretrain": (lambda learnt: perplexity.KIND, (perplexity.KIND,)),
-    "regress": (lambda learnt: regression.KIND, (regression.KIND,)),
-    "relate": (lambda learnt: classification.KIND, (classification.KIND,)),
+    "multilabel": (lambda label_spec: label_sets.KIND, (label_sets.KIND,)),
+    "ordinal": (lambda label_spec: ordinal_classes.KIND, (ordinal_classes.KIND,)),
+    "pretrain": (lambda label_spec: perplexity.KIND, (perplexity.KIND,)),
+    "regress": (lambda label_spec: regression.KIND, (regression.KIND,)),
+    "relate": (lambda label_spec: classification.KIND, (classification.KIND,)),
     "tag": (
-        lambda learnt: entities.TAGS if _is_plain(learnt) else entities.ENTITIES,
+        lambda label_spec: entities.TAGS if _is_plain(label_spec) else entities.ENTITIES,
         (entities.ENTITIES, entities.TAGS),
     ),
 }
@@ -62,18 +62,18 @@ METRICS: dict[str, Metric] = {
 """Every metric by its name. Where kinds share a name its direction is the same; its meaning is that of one of them."""
 
 
-def of(task_name: str, learnt: Mapping[str, Any]) -> Kind:
+def of(task_name: str, label_spec: Mapping[str, Any]) -> Kind:
     """The kind of a task's answers.
 
     Args:
         task_name: The task.
-        learnt: What its training rows taught, as in labels.json.
+        label_spec: What the targets of its training rows taught, as in labels.json.
 
     >>> of("regress", {}).headline.name
     'mae'
     """
     choose, _ = KINDS[task_name]
-    return choose(learnt)
+    return choose(label_spec)
 
 
 def of_names(names: Collection[str]) -> Kind:

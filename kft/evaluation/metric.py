@@ -89,12 +89,14 @@ class Kind:
         metrics: All single numbers that metrics.json may have of them. One is the headline.
         sentence: (metrics, the rows as in "40 test rows") to the sentence that stands at the top of a report.
         details: (metrics) to the sentences after it.
+        support: What the support of a class in `per_class` counts.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     sentence: Callable[[Mapping[str, Any], str], str]
     details: Callable[[Mapping[str, Any]], list[str]] = lambda values: []
+    support: str = "rows"
 
     @property
     def headline(self) -> Metric:

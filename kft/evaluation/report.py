@@ -77,6 +77,7 @@ def write(
         labels=_labels(values),
         num_labels_shown=_NUM_LABELS_SHOWN,
         most_labels=MOST_LABELS,
+        support=kind.support,
         examples=[_example(example) for example in examples],
         splits=list(named),
         metrics=_metric_rows(named, kind),
@@ -89,7 +90,8 @@ def write(
 
 def _tiles(values: Mapping[str, Any], kind: Kind) -> list[tuple[str, str, str]]:
     """`(metric, number, meaning)` of the metrics to show large, the headline first."""
-    tiles = [metric for metric in kind.metrics if metric.name in values and metric.name not in _SECONDARY]
+    known = [metric for metric in kind.metrics if metric.name in values]
+    tiles = [metric for metric in known if metric.headline or metric.name not in _SECONDARY]
     tiles.sort(key=lambda metric: not metric.headline)
     return [(metric.name, metric.written(values[metric.name]), metric.meaning) for metric in tiles]
 

@@ -85,7 +85,7 @@ def regressed(values: np.ndarray, table: Table, targets: np.ndarray) -> tuple[li
             "texts": _texts(table, row),
             "truth": float(targets[row]),
             "answer": float(values[row]),
-            "why": f"{values[row] - targets[row]:+.3g} off the truth",
+            "why": f"{abs(values[row] - targets[row]):.3g} too {'high' if values[row] > targets[row] else 'low'}",
         }
         for row in furthest(values, targets, WORST)
     ]

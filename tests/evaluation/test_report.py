@@ -10,7 +10,7 @@ import pytest
 
 from kft.errors import DataError, RunError
 from kft.evaluation import classification as classes
-from kft.evaluation import figures, regression, report, worst_rows
+from kft.evaluation import entities, figures, regression, report, worst_rows
 from kft.evaluation.classification import scored as classification
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -117,10 +117,19 @@ NUMBERS = {"kind": regression.KIND, "baselines": {}}
 
 def test_regression_report(tmp_path):
     found = regression.scored([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
-    example = {"texts": ["far"], "truth": 3.0, "answer": 4.0, "why": "+1 off the truth"}
+    example = {"texts": ["far"], "truth": 3.0, "answer": 4.0, "why": "1 too high"}
     text = Page(written(tmp_path, metrics={"test": found}, figures=[], examples=[example], **NUMBERS)).text
     assert "Off by 0.333 on average over 3 test rows." in text
-    assert "+1 off the truth" in text
+    assert "1 too high" in text
+
+
+def test_entities_are_counted_and_the_headline_comes_first(tmp_path):
+    found = entities.scored([["B-LOC", "O"], ["B-PER", "I-PER"]], [["B-LOC", "O"], ["B-PER", "O"]], is_plain=False)
+    parts = {"metrics": {"test": found}, "kind": entities.ENTITIES, "baselines": {}, "figures": [], "examples": []}
+    html = written(tmp_path, **parts)
+    assert '<th scope="col" class="number">entities</th>' in html
+    names = re.findall(r'<span class="name">(\w+)</span>', html)
+    assert names == ["entity_f1", "entity_precision", "entity_recall", "macro_entity_f1", "token_accuracy"]
 
 
 def test_empty_parts_leave_no_empty_sections(tmp_path):
