@@ -81,6 +81,9 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
 
     from kft.accelerate import first_token
     from kft.data import store
+    from kft.data.streams import Stream
+    from kft.losses.classification import crossentropy
+    from kft.losses.objective import Objective, Term
     from kft.recipe import Recipe
     from kft.text.encoded import Encoded
     from kft.training import devices, loop
@@ -94,7 +97,9 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
     encoder = SimpleNamespace(
         pad_values={"token_ids": 0, "segment_ids": 0, "padding_mask": 0}, mask_names=("padding_mask",)
     )
-    rows, targets = store.in_memory(encoded, encoder), random.integers(0, 2, count)
+    ones = np.ones(count, np.float32)
+    targets = {"label": random.integers(0, 2, count)}
+    stream = Stream(store.in_memory(encoded, encoder), targets, ones, {"label": ones})
     chosen = devices.choose("none", "mixed_bfloat16")
     recipe = Recipe.of(batch_size=num_rows, epochs=1, precision="mixed_bfloat16")
     began = time.perf_counter()
@@ -105,8 +110,8 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
         )
         model = keras_hub.models.BertTextClassifier(backbone, num_classes=2, preprocessor=None, compile=False)
         trainer = loop.prepare(
-            first_token.network(model, model),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+            first_token.network(keras.Model(model.input, {"logits": model.output}), model),
+            Objective((Term("label", lambda outputs, own: crossentropy(outputs["logits"], own["label"])),)),
             recipe,
             chosen,
             peak=1e-4,
@@ -118,7 +123,7 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
             with tempfile.TemporaryDirectory() as folder:
                 part = replace(trainer, recipe=recipe)
                 outcome = loop.train(
-                    part, rows, targets, run_dir=Path(folder), validate=None, best_by="accuracy", quiet=True
+                    part, {"train": stream}, run_dir=Path(folder), validate=None, best_by="accuracy", quiet=True
                 )
             return outcome.examples_per_s
 

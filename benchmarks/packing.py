@@ -25,7 +25,8 @@ def batches_of(train: str, **knobs: object) -> tuple[float, float]:
     rows = {"train": train, "validation": 0, "test": None}
     made = job.prepare(Recipe.of(train=train, **knobs), rows)
     store = made.stores["train"]
-    planned = loop.plan(store, made.recipe, made.trainer.devices, epoch=0)
+    steps = loop.plan({"train": store}, made.recipe, made.trainer.devices, epoch=0)
+    planned = [step["train"] for step in steps]
     tokens = batches.padded_tokens(planned)
     return tokens / len(planned), 1 - int(store.lengths.sum()) / tokens
 

@@ -21,10 +21,12 @@ import keras
 import numpy as np
 
 from kft.accelerate import first_token
-from kft.data import store
+from kft.data import feed, store
+from kft.data.streams import Stream
+from kft.losses.classification import crossentropy
+from kft.losses.objective import Objective, Term
 from kft.models import heads, presets
 from kft.recipe import Recipe
-from kft.tasks.classify import SmoothedCrossentropy
 from kft.text.encoded import Encoded
 from kft.training import checkpoints, devices, forecast, loop, optimizers
 
@@ -36,14 +38,14 @@ class Idle(optimizers.FusedAdamW):
         self.gradient_norm.assign(self._global_norm([keras.ops.convert_to_tensor(gradient) for gradient in grads]))
 
 
-class Counted(SmoothedCrossentropy):
-    """Counts how often it is traced: Python code runs then only."""
+TRACES: list[str] = []
+"""One entry for each time that the loss is traced: Python code runs then only."""
 
-    num_traces = 0
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        Counted.num_traces += 1
-        return super().call(y_true, y_pred)
+def counted(outputs: Any, targets: Any) -> Any:
+    """Cross-entropy, whose traces are counted."""
+    TRACES.append("loss")
+    return crossentropy(outputs["logits"], targets["label"])
 
 
 class Tokens:
@@ -63,6 +65,28 @@ def rows_of(count: int, tokens: int) -> store.Store:
     )
 
 
+def stream_of(rows: store.Store) -> Stream:
+    """The rows with two classes that take turns."""
+    ones = np.ones(len(rows), np.float32)
+    return Stream(rows, {"label": np.arange(len(rows)) % 2}, ones, {"label": ones})
+
+
+def train(trainer: loop.Trainer, rows: store.Store, epoch: int, num_steps: int | None = None) -> int:
+    """Trains on the first steps of an epoch; how many these were."""
+    sources = {"train": stream_of(rows)}
+    part = trainer.plan(sources, epoch)[:num_steps]
+    totals = {"label": np.array([len(step["train"].rows) for step in part], np.float64)}
+    trainer.learner.fit(trainer.feed(sources, part, totals, epoch), verbose=0, shuffle=False)
+    return len(part)
+
+
+def predict(trainer: loop.Trainer, rows: store.Store, num_batches: int | None = None) -> None:
+    """The forward pass of the batches of the first epoch."""
+    part = [step["train"] for step in trainer.plan({"train": stream_of(rows)}, 0)][:num_batches]
+    fed = feed.to_predict(rows, part, list(trainer.network.input))
+    trainer.network.predict(feed.for_keras(fed), verbose=0)
+
+
 def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, update: bool = True) -> loop.Trainer:
     """MiniLM with a head of two classes, compiled as a fit compiles it."""
     preset = presets.find("minilm")
@@ -71,13 +95,13 @@ def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, upda
         if not dropout and isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
     peak = 1e-4
-    loss = Counted()
-    network = first_token.network(model, model)
-    trainer = loop.prepare(network, loss, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
+    network = first_token.network(keras.Model(model.input, {"logits": model.output}), model)
+    objective = Objective((Term("label", counted),))
+    trainer = loop.prepare(network, objective, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
     if not update:
         idle = Idle(peak)
         idle.build(trainer.network.trainable_variables)
-        trainer.network.compile(optimizer=idle, loss=loss, jit_compile=chosen.jit_compile)
+        trainer.learner.compile(optimizer=idle, jit_compile=chosen.jit_compile)
     return trainer
 
 
@@ -111,13 +135,11 @@ def main() -> None:
     keras.ops.convert_to_numpy(keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2)))  # the backend starts
     chosen = devices.choose("auto", "auto")
     rows = rows_of(options.rows * options.steps, options.tokens)
-    targets = np.arange(len(rows)) % 2
 
     def fitted(trainer: loop.Trainer, num_steps: int) -> float:
-        part = trainer.plan(rows, 0)[:num_steps]
         began = time.perf_counter()
-        trainer.network.fit(trainer.feed(rows, part, targets), verbose=0, shuffle=False)
-        return (time.perf_counter() - began) / len(part)
+        count = train(trainer, rows, 0, num_steps)
+        return (time.perf_counter() - began) / count
 
     began = time.perf_counter()
     whole = built(recipe, chosen)
@@ -135,13 +157,13 @@ def main() -> None:
     rates = []
     for trainer in variants.values():
         fitted(trainer, 2)
-    whole.network.predict(trainer.feed(rows, whole.plan(rows, 0)[:1], None), verbose=0)
+    predict(whole, rows, 1)
     for _ in range(options.rounds):
         rates.append(forecast.matmul_rate(keras.DTypePolicy(chosen.precision).compute_dtype))
         for name, trainer in variants.items():
             times[name].append(fitted(trainer, options.steps))
         began = time.perf_counter()
-        whole.network.predict(whole.feed(rows, whole.plan(rows, 0), None), verbose=0)
+        predict(whole, rows)
         forward.append((time.perf_counter() - began) / options.steps)
     rate = max(rates)  # the floor is what the machine can do
     floor = operations(whole.network, options.rows, options.tokens) / rate
@@ -152,15 +174,14 @@ def main() -> None:
         print(f"{name:36}{median * 1000:7.0f} ms  {median / floor:.2f} of the floor")
     mixed = rows_of(options.rows * 12, 0)
     for epoch in range(3):
-        before = Counted.num_traces
-        part = whole.plan(mixed, epoch)
-        whole.network.fit(whole.feed(mixed, part, np.arange(len(mixed)) % 2), verbose=0, shuffle=False)
-        print(f"rows of 4 to 63 tokens, pass {epoch + 1}: {Counted.num_traces - before} traces of the loss")
+        before = len(TRACES)
+        train(whole, mixed, epoch)
+        print(f"rows of 4 to 63 tokens, pass {epoch + 1}: {len(TRACES) - before} traces of the loss")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         history = Path(folder, "history.jsonl")
         history.touch()
-        checkpoints.save(Path(folder), whole.network, whole.network.optimizer, checkpoints.Position(), history)
+        checkpoints.save(Path(folder), whole.network, whole.learner.optimizer, checkpoints.Position(), history)
         print(f"a checkpoint: {(time.perf_counter() - began) * 1000:.0f} ms")
 
 

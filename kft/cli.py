@@ -336,7 +336,7 @@ def check(train: str | None, recipe: str | None, knobs: dict[str, Any]) -> None:
     rows, asked = _with_recipe(train, recipe, knobs)
     found = kft.check(rows, **asked)
     parts = {name: len(part) for name, part in found.parts.items()}
-    _print_json({"task": found.task.name, "columns": dict(found.columns), "rows": parts, **found.vocabulary,
+    _print_json({"task": found.task.name, "columns": dict(found.columns), "rows": parts, **found.labels,
                  "notes": list(found.notes)})  # fmt: skip
 
 

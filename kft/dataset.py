@@ -18,7 +18,7 @@ from kft.datasets import loading, registry
 from kft.errors import RecipeError, did_you_mean
 from kft.readers import formats, inputs
 from kft.recipe import COLUMN_KNOBS, Recipe, has_knob
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Labels, Problem, Schema, Task
 
 DEFAULT_SHARE = Recipe.model_fields["validation"].default
 DROP_ADVICE = " To leave such rows out: bad_rows=drop (--bad-rows drop)."
@@ -29,18 +29,18 @@ class Dataset:
     """The rows of one fit.
 
     Attributes:
-        task: What the columns mean.
+        task: What the user named.
+        problem: The task bound to these rows.
         columns: Canonical column name to the user's.
         parts: `train`, and `validation` and `test` where there are any.
-        vocabulary: What the targets of train teach.
         notes: What the user should know, in the order it was found.
         read: The tables that the parts are made of, as they were read.
     """
 
     task: Task
+    problem: Problem
     columns: Mapping[str, str]
     parts: Mapping[str, Table]
-    vocabulary: Vocabulary
     notes: tuple[str, ...]
     read: Mapping[str, Table]
 
@@ -54,15 +54,20 @@ class Dataset:
         table = self.read.get(part, self.read["train"])
         return table.take(np.flatnonzero(np.isin(table.rows[ROW].to_numpy(), self.parts[part].rows[ROW].to_numpy())))
 
+    @property
+    def labels(self) -> Labels:
+        """What the targets of train teach."""
+        return self.problem.labels
+
     @cached_property
-    def lessons(self) -> dict[str, Table]:
+    def training_rows(self) -> dict[str, Table]:
         """The rows of each part in the form that the network is trained on."""
-        return {name: self.task.lessons(part) for name, part in self.parts.items()}
+        return {name: self.problem.examples.rows(part) for name, part in self.parts.items()}
 
     @property
     def text_columns(self) -> list[str]:
         """The columns of these rows whose tokens are trained on."""
-        return [name for name in self.task.read_columns if name in self.parts["train"].names()]
+        return [name for name in self.task.schema.trained_columns if name in self.parts["train"].names()]
 
     def best_by(self, asked: str) -> str:
         """The metric that picks the best weights: `asked`, or the task's own for `"auto"`.
@@ -70,10 +75,10 @@ class Dataset:
         Raises:
             RecipeError: These rows and this task have no such metric.
         """
-        metrics = ["loss", *self.task.metrics(self.vocabulary)]
+        metrics = ["loss", *self.problem.evaluator.metrics]
         name = asked.removeprefix("val_")
         if asked == "auto":
-            name = next(metric for metric in self.task.best_by if metric in metrics)
+            name = next(metric for metric in self.problem.evaluator.best_by if metric in metrics)
         known = metrics if "validation" in self.parts else [name]
         if name not in known:
             raise RecipeError(
@@ -114,9 +119,10 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
             read[name] = _read(source, name, recipe.data_dir, recipe.task)
             shares[name] = None
     given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
+    best_by: Sequence[str] | None = None
     if named and recipe.task in ("auto", registry.find(train)[0].task):
         benchmark, _ = registry.find(train)
-        task = replace(tasks.find(benchmark.task), best_by=benchmark.metrics)
+        task, best_by = tasks.find(benchmark.task), benchmark.metrics
     elif recipe.task == "auto":
         name, why = task_columns.decide(read["train"], given)
         task = tasks.find(name)
@@ -124,22 +130,24 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     else:
         task = tasks.find(recipe.task)
     recipe.refuse_unused(task.name)
-    chosen = columns.choose(read["train"], task.columns, given)
+    chosen = columns.choose(read["train"], task.schema.columns, given)
     notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by])
-    wanted = [column for column in task.columns if column.name in chosen]
+    wanted = [column for column in task.schema.columns if column.name in chosen]
     tables: dict[str, Table] = {}
     for name, table in read.items():
         used = chosen if name == "train" else columns.choose(table, wanted, chosen)
         # What is inferred from the values of the training rows holds for the other parts.
         readings = tables["train"].readings if tables else None
         raw = columns.canonical(table, used, recipe.split_by)
-        tables[name] = faults.usable(raw, _ready(task, wanted, readings), recipe.bad_rows, DROP_ADVICE)
+        tables[name] = faults.usable(raw, _ready(task.schema, wanted, readings), recipe.bad_rows, DROP_ADVICE)
     is_labelled = any(column.kind == "label" for column in wanted)
     if is_labelled and has_knob(task.name, "min_class_rows"):
         clean.check_repeated(tables["train"], chosen["label"], is_guess=recipe.task == "auto" and not recipe.label)
         rare = clean.rare_classes(tables["train"], recipe.min_class_rows)
         tables = {name: clean.without_rare(table, rare, recipe.min_class_rows) for name, table in tables.items()}
-    of_texts = [column for column in task.columns if column.kind == "text" and column.name in tables["train"].names()]
+    of_texts = [
+        column for column in task.schema.columns if column.kind == "text" and column.name in tables["train"].names()
+    ]
     divided = split.split(
         tables["train"],
         tables.get("validation", shares["validation"]),
@@ -159,20 +167,22 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     notes += divided.notes
     if is_labelled and has_knob(task.name, "min_class_rows"):
         notes += clean.single_row_notes(parts["train"])
-    vocabulary = task.vocabulary(parts, recipe)
-    notes += task.limits(parts, vocabulary) if task.limits else []
-    return Dataset(task.of(vocabulary), chosen, parts, vocabulary, tuple(dict.fromkeys(notes)), read)
+    problem = task.bind(parts, recipe)
+    if best_by is not None:
+        problem = replace(problem, evaluator=replace(problem.evaluator, best_by=best_by))
+    notes += problem.examples.notes(parts)
+    return Dataset(task, problem, chosen, parts, tuple(dict.fromkeys(notes)), read)
 
 
 def _ready(
-    task: Task, wanted: Sequence[Column], readings: Mapping[str, Any] | None = None, *, has_targets: bool = True
+    schema: Schema, wanted: Sequence[Column], readings: Mapping[str, Any] | None = None, *, has_targets: bool = True
 ) -> Callable[[Table], Table]:
     """From a canonical table to one that the task goes on with."""
 
     def ready(table: Table) -> Table:
-        table = task.prepare(clean.clean(table, wanted, readings))
+        table = schema.prepare(clean.clean(table, wanted, readings))
         if has_targets:
-            task.check(table)
+            schema.check(table)
         return table
 
     return ready
@@ -201,12 +211,15 @@ def _read(source: Any, role: str, data_dir: str | Path | None, task_name: str) -
     return loading.read(source, role, data_dir)
 
 
-def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequence[str]) -> Table | None:
+def unlabelled(
+    rows: Any, task_name: str, schema: Schema, trained_on: Mapping[str, str], texts: Sequence[str]
+) -> Table | None:
     """Rows to answer, as a table of the canonical text columns.
 
     Args:
         rows: A string, or strings, tuples of two strings, dicts or a table of any kind, see `kft.readers.inputs`.
-        task: The run's task.
+        task_name: Of the run's task.
+        schema: How rows are read for it.
         trained_on: Canonical column name to the name in the training rows; either is understood.
         texts: The text columns that the model reads.
 
@@ -216,19 +229,20 @@ def unlabelled(rows: Any, task: Task, trained_on: Mapping[str, str], texts: Sequ
     rows = inputs.rows(rows, texts)
     if rows is None:
         return None
-    table = formats.read(rows, role="predict", file_format=formats.format_for(rows, task.name))
+    table = formats.read(rows, role="predict", file_format=formats.format_for(rows, task_name))
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
-    unread = set(task.text_columns) - set(texts)
+    unread = set(schema.text_columns) - set(texts)
     known = {*trained_on, *texts} - unread
     # Marks only say what stands in a text, in whichever way it was marked when the model was trained.
-    wanted = [c for c in task.columns if c.is_input and ({c.name, c.instead_of} & known or c.kind == "marks")]
+    wanted = [c for c in schema.columns if c.is_input and ({c.name, c.instead_of} & known or c.kind == "marks")]
     raw = columns.canonical(table, columns.choose(table, wanted, given))
-    return faults.usable(raw, _ready(task, wanted, has_targets=False), "refuse")
+    return faults.usable(raw, _ready(schema, wanted, has_targets=False), "refuse")
 
 
 def labelled(
     rows: Any,
-    task: Task,
+    task_name: str,
+    schema: Schema,
     trained_on: Mapping[str, str],
     data_dir: str | Path | None = None,
     readings: Mapping[str, Any] | None = None,
@@ -239,13 +253,14 @@ def labelled(
 
     Args:
         rows: In any form that `gather` takes.
-        task: The run's task.
+        task_name: Of the run's task.
+        schema: How rows are read for it.
         trained_on: Canonical column name to the name in the training rows; either is understood.
         data_dir: The directory of a benchmark's files.
         readings: How columns are read, as the training rows had it; None of a run that has not recorded it.
     """
-    table = _read(rows, "evaluate", data_dir, task.name)
+    table = _read(rows, "evaluate", data_dir, task_name)
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
-    wanted = [column for column in task.columns if column.name in trained_on]
+    wanted = [column for column in schema.columns if column.name in trained_on]
     raw = columns.canonical(table, columns.choose(table, wanted, given))
-    return faults.usable(raw, _ready(task, wanted, readings), "refuse")
+    return faults.usable(raw, _ready(schema, wanted, readings), "refuse")

@@ -17,20 +17,20 @@ import kft
 from kft import dataset, disk, run, run_directory
 from kft.accelerate import first_token, sparse_embeddings
 from kft.data import tokenise
-from kft.data.batches import Batch
-from kft.data.feed import targets_of
-from kft.data.store import Aligned, Store, sliced
+from kft.data.store import Store, sliced
+from kft.data.streams import Stream
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError, quoted
-from kft.evaluation import metrics
-from kft.losses.contrastive import compares_rows
+from kft.losses.objective import Objective, nothing_in_closed_form
 from kft.models import presets, provenance, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
+from kft.tasks.task import never_anew
 from kft.text import unknown
 from kft.text.tokens import Encoder
-from kft.training import devices, inference, loop
+from kft.training import devices, inference, loop, optimizers
 from kft.training.devices import Devices
+from kft.training.fitted import Fitted, stream_of
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
 from kft.training.loop import Trainer
 from kft.transfer import plan as transfer_plan
@@ -49,7 +49,7 @@ class Job:
         model: The KerasHub task model.
         stores: The tokens of each part.
         trainer: The model compiled for `model.fit`.
-        loss: The Keras loss on its raw outputs.
+        fitted: The problem with the model and the network that trains.
         forecast: What the fit will do and cost.
         base: What the pretrained weights came from, and what they were.
     """
@@ -59,66 +59,40 @@ class Job:
     model: Any
     stores: Mapping[str, Store]
     trainer: Trainer
-    loss: Any
+    fitted: Fitted
     forecast: Forecast
     base: Mapping[str, str]
 
-    def targets(self, part: str) -> np.ndarray | Aligned:
-        """The targets of a part: `(rows of its store, …)`, or aligned with the tokens."""
-        return self.data.task.targets(self.data.lessons[part], self.data.vocabulary, self.stores[part])
+    @cached_property
+    def streams(self) -> dict[str, Stream]:
+        """The rows of each part as the network trains on them."""
+        problem, preprocessor = self.data.problem, self.model.preprocessor
+        rows = self.data.training_rows
+        return {name: stream_of(problem, rows[name], store, preprocessor) for name, store in self.stores.items()}
 
-    def weights(self, part: str) -> np.ndarray:
-        """How much the loss of each row of a part's store counts: `(rows,)` float32."""
-        return self.data.task.row_weights(self.targets(part), self.data.vocabulary, self.stores[part])
+    def solve(self) -> None:
+        """Sets the weights that are computed from the training rows, by the others as they are."""
+        solve = self.data.problem.objective.in_closed_form
+        if solve is not nothing_in_closed_form:
+            size, stream = self.recipe.batch_size * 2, self.streams["train"]
+            outputs = inference.outputs(self.trainer.network, stream.store, self.trainer.devices, size)
+            solve(self.model, outputs, stream.targets)
 
-    def counts(self, part: str) -> np.ndarray:
-        """How many tokens, or rows, the loss of each row of a part's store is the mean of: `(rows,)` float32."""
-        return self.data.task.row_counts(self.targets(part), self.data.vocabulary, self.stores[part])
-
-    def finish(self) -> None:
-        """Lets the task set what it computes from the training rows, by the weights as they are."""
-        if self.data.task.finish is not None:
-            size = self.recipe.batch_size * 2
-            found = inference.outputs(self.trainer.network, self.stores["train"], self.trainer.devices, size)
-            self.data.task.finish(self.model, found, self.targets("train"))
-
-    def settle(self) -> None:
+    def complete(self) -> None:
         """Brings what was trained into the model, as it is to be saved."""
         sparse_embeddings.put_back(self.trainer.network)
-        self.finish()
+        self.solve()
 
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
-        self.finish()
-        task, vocabulary, table = self.data.task, self.data.vocabulary, self.data.parts["validation"]
-        if task.by_losses is not None:
-            return {f"val_{name}": value for name, value in task.by_losses(self._mean_losses()).items()}
-        assert task.answers is not None and task.score is not None, "a task is judged by its losses or its answers"
-        targets, weights = self.targets("validation"), self.weights("validation")
-        store, columns = self.stores["validation"], [table.rows[name] for name in self.data.text_columns]
-        answers, loss = [], 0.0
-        for part in inference.slices(
-            self.trainer.network, store, columns, self.trainer.devices, self.recipe.batch_size * 2
-        ):
-            length, count = int(part.store.lengths.max()), part.rows.stop - part.rows.start
-            # In batches as they are trained on, since some losses compare the rows of one.
-            for start in range(0, count, self.recipe.batch_size):
-                rows = np.arange(start, min(start + self.recipe.batch_size, count))
-                batch = Batch(part.rows.start + rows, length)
-                losses = self.loss(targets_of(store, targets, batch), part.outputs[rows], weights[batch.rows])
-                loss += float(keras.ops.convert_to_numpy(losses))
-            answers.append(task.answers(part.outputs, vocabulary, part.extras, part.texts))
-        scores = metrics.scalars(task.score(inference.joined(answers), table, vocabulary))
-        loss /= max(float(weights.sum()), 1e-12)
-        return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
-
-    def _mean_losses(self) -> dict[str, float]:
-        """What `by_losses` is given, of the validation rows."""
-        targets, weights, trainer = self.targets("validation"), self.weights("validation"), self.trainer
-        size, store = self.recipe.batch_size * 2, self.stores["validation"]
-        return inference.means(
-            trainer.network, store, targets, weights, trainer.devices, size, disguise=trainer.disguise
+        self.solve()
+        scores = self.fitted.validated(
+            self.data.parts["validation"],
+            self.streams["validation"],
+            optimizers.num_updates(self.trainer.learner.optimizer),
+            batch_size=self.recipe.batch_size,
         )
+        return {f"val_{name}": value for name, value in scores.items()}
 
     def more_micro_batches(self) -> int:
         """Twice as many pieces of each batch as now.
@@ -151,7 +125,7 @@ class Job:
             "seed": self.recipe.seed,
             "preset": self.recipe.preset,
             "base": dict(self.base),
-            "labels": self.data.vocabulary,
+            "labels": self.data.labels,
             "data": self.data.fingerprints(),
             "preprocessor": tokenise.fingerprint(self.model.preprocessor),
             "devices": str(self.trainer.devices),
@@ -188,39 +162,34 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
     """
     preset = _preset(recipe, data)
     with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
-        model = data.task.head(
-            preset, data.vocabulary, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed
-        )
+        model = data.problem.build.model(preset, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed)
         transfer_plan.apply(model, recipe.transfer)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores, cache_notes = _tokens(data, model)
         unknown_share = unknown_tokens(data, model.preprocessor.tokenizer)
-        planned = loop.plan(stores["train"], recipe, chosen, epoch=0)
+        planned = [step["train"] for step in loop.plan({"train": stores["train"]}, recipe, chosen, epoch=0)]
         peak, head_peak = _learning_rates(recipe, model)
-        loss = data.task.loss(recipe, data.vocabulary)
-        given = model.preprocessor, stores["train"], data.lessons["train"], data.vocabulary
-        remarks = data.task.remarks(*given) if data.task.remarks else []
-        remarks += _on_comparisons(loss, recipe, chosen, micro_batches)
+        examples, objective = data.problem.examples, data.problem.objective
+        notes = examples.token_notes(model.preprocessor, stores["train"], data.training_rows["train"])
+        notes += _on_comparisons(objective, recipe, chosen, micro_batches)
         warning = unknown.warning(recipe.preset, unknown_share)
-        remarks += [] if warning is None else [warning]
-        data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *remarks])))
+        notes += [] if warning is None else [warning]
+        data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *notes])))
         trained, frozen = parameters(model)
-        network = first_token.network(data.task.network(model, len(data.text_columns)), model)
-        disguise = data.task.disguise and data.task.disguise(recipe, model.preprocessor)
-        if disguise is None:
+        network = first_token.network(data.problem.build.network(model, len(data.text_columns)), model)
+        if examples.collate is never_anew:  # else tokens come that are not in the store
             network = sparse_embeddings.network(network, model.backbone, stores["train"])
         trainer = loop.prepare(
             network,
-            loss,
+            objective,
             recipe,
             chosen,
             peak=peak,
             factors={variable.path: head_peak / peak for variable in transfer_plan.head_variables(model)},
             batches_per_epoch=len(planned),
             micro_batches=micro_batches,
-            disguise=disguise,
-            measures=data.task.measures,
         )
+    fitted = Fitted(data.problem, model, lambda num_texts: network, data.text_columns, chosen)
     # What each text of a row passes by itself costs as many rows.
     passes = max(1, len(network.input) // len(model.input))
     costly = [replace(batch, rows=np.tile(batch.rows, passes)) for batch in planned]
@@ -231,7 +200,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         median_length=int(np.median(lengths)),
         longest=int(lengths.max()),
         max_length=max_length,
-        num_cut=0 if data.task.arrange else int((lengths >= max_length).sum()),
+        num_cut=0 if data.problem.examples.is_packed else int((lengths >= max_length).sum()),
         steps=steps,
         trained=trained,
         frozen=frozen,
@@ -249,7 +218,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly),
         unknown_share=unknown_share,
     )
-    return Job(recipe, data, model, stores, trainer, loss, forecast, provenance.of(preset))
+    return Job(recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset))
 
 
 def unknown_tokens(data: Dataset, tokenizer: Any) -> float | None:
@@ -283,7 +252,7 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             raise RunError(f"{path}: {name} was {quoted(was)}, now {quoted(value)}. {cure}.")
 
 
-def _on_comparisons(loss: Any, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:
+def _on_comparisons(objective: Objective, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:
     """A note where a loss that compares rows sees fewer of them at a time than one update has."""
     devices = chosen.count if chosen.backend == "tensorflow" else 1  # JAX computes a batch as one, whatever shares it
     accumulated = recipe.gradient_accumulation_steps
@@ -293,7 +262,7 @@ def _on_comparisons(loss: Any, recipe: Recipe, chosen: Devices, micro_batches: i
         f"{micro_batches} micro-batches": micro_batches,
     }
     cut = ", ".join(name for name, count in parts.items() if count > 1)
-    if not cut or not compares_rows(loss):
+    if not cut or not objective.compares_rows:
         return []
     rows, of_update = max(1, recipe.batch_size // (devices * micro_batches)), recipe.batch_size * accumulated
     return [
@@ -317,7 +286,7 @@ def _preset(recipe: Recipe, data: Dataset) -> Preset:
     sizes = {name: getattr(recipe, name) for name in scratch.SIZES}
     if recipe.preset not in scratch.FAMILIES:
         return presets.find(recipe.preset)
-    columns = [data.parts["train"].rows[name] for name in data.text_columns if name not in data.task.derived]
+    columns = [data.parts["train"].rows[name] for name in data.text_columns if name not in data.task.schema.derived]
     texts = (text for part in sliced(columns, len(data.parts["train"])) for column in part for text in column)
     max_length = tokenise.SHORTEST if recipe.max_length == "auto" else recipe.max_length
     settings = {**sizes, "max_length": max_length, "seed": recipe.seed}
@@ -330,7 +299,11 @@ def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
     if recipe.max_length == "auto":
         limit = min(tokenise.LONGEST, positions or tokenise.LONGEST)
         return tokenise.length_that_covers(
-            data.lessons["train"], data.text_columns, model.preprocessor, data.task.features, limit
+            data.training_rows["train"],
+            data.text_columns,
+            model.preprocessor,
+            data.problem.examples.features,
+            limit,
         )
     if positions and recipe.max_length > positions:
         raise RecipeError(
@@ -342,7 +315,7 @@ def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
 
 def _tokens(data: Dataset, model: Any) -> tuple[dict[str, Store], tuple[str, ...]]:
     """The tokens of each part, in the rows that are trained on, and what the user should know of their cache."""
-    encoder = Encoder(model.preprocessor, len(data.text_columns), data.task.features)
+    encoder = Encoder(model.preprocessor, len(data.text_columns), data.problem.examples.features)
     key = tokenise.fingerprint(model.preprocessor)
     sources = {"train": data.parts["train"].source}  # other parts may be as short as they are
     advice = "Free some space, or set KFT_CACHE and TMPDIR to folders on a larger disk."
@@ -350,8 +323,8 @@ def _tokens(data: Dataset, model: Any) -> tuple[dict[str, Store], tuple[str, ...
     with disk.refusals(tokenise.cache_dir() or tempfile.gettempdir(), advice):
         stores = {
             name: tokenise.tokenise(part, data.text_columns, encoder, key, notes.append)
-            for name, part in data.lessons.items()
+            for name, part in data.training_rows.items()
         }
-        if (arrange := data.task.arrange) is not None:
-            stores = {name: arrange(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}
+        pack = data.problem.examples.pack
+        stores = {name: pack(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}
     return stores, tuple(dict.fromkeys(notes))

@@ -20,8 +20,10 @@ from kft.run_directory import LABELS, MANIFEST, METRICS, PRESET, RECIPE, read_ma
 
 if TYPE_CHECKING:
     from kft.data.store import Store
+    from kft.data.streams import Stream
     from kft.data.table import Table
-    from kft.tasks.task import Task
+    from kft.tasks.task import Labels, Problem, Task
+    from kft.training.fitted import Fitted
 
 MAX_METRICS_BYTES = 2**28
 
@@ -44,18 +46,12 @@ class Run:
         path: Its directory.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        task: Task | None = None,
-        vocabulary: dict[str, Any] | None = None,
-        manifest: dict[str, Any] | None = None,
-    ):
+    def __init__(self, path: Path, problem: Problem | None = None, manifest: dict[str, Any] | None = None):
         self.path = path
         self._lock = threading.RLock()
-        if task is not None and vocabulary is not None and manifest is not None:
+        if problem is not None and manifest is not None:
             # A fit that has just been trained has none of its files yet.
-            self.task, self.vocabulary, self.manifest = task, vocabulary, manifest
+            self.problem, self.labels, self.manifest = problem, problem.labels, manifest
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -66,9 +62,9 @@ class Run:
         return read_recipe(self.path)
 
     @cached_property
-    def vocabulary(self) -> dict[str, Any]:
-        """What the training targets taught: class names, or mean and deviation."""
-        return untrusted.read_json(self.path / LABELS, schemas.VOCABULARIES[self.manifest["task"]], RunError)
+    def labels(self) -> Labels:
+        """The label spec, what the training targets taught: class names, or mean and deviation."""
+        return untrusted.read_json(self.path / LABELS, schemas.LABELS[self.manifest["task"]], RunError)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -85,17 +81,24 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        """What its columns mean."""
+        """What it was trained for."""
         from kft import tasks
 
-        task = tasks.find(self.manifest["task"]).of(self.vocabulary)
+        return tasks.find(self.manifest["task"])
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What was learnt: its task, bound to its label spec."""
+        problem = self.task.restore(self.labels, self.recipe)
         for name in self.manifest["texts"]:
-            if name not in task.read_columns:
-                known = ", ".join(task.read_columns)
+            if name not in problem.schema.trained_columns:
+                known = ", ".join(problem.schema.trained_columns)
                 raise RunError(f"{self.path / MANIFEST}: texts: found {quoted(name)}, expected some of: {known}.")
-        if not self._read_texts(task):
-            raise RunError(f"{self.path / MANIFEST}: texts: found none that {task.name} reads. The file is damaged.")
-        return task
+        if not problem.schema.answered_columns(self.manifest["texts"]):
+            raise RunError(
+                f"{self.path / MANIFEST}: texts: found none that {self.task.name} reads. The file is damaged."
+            )
+        return problem
 
     @cached_property
     def model(self) -> Any:
@@ -113,38 +116,39 @@ class Run:
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             raise RunError(f"{self.path / PRESET}: the model cannot be opened ({why}). Fit again.") from error
-        count = schemas.OUTPUTS.get(self.task.name)
-        width = getattr(getattr(model, "output", None), "shape", [None])[-1]
-        if count is not None and width != count(self.vocabulary):
-            raise RunError(
-                f"{self.path / LABELS}: goes with a model of {count(self.vocabulary)} outputs, and the one in "
-                f"{PRESET} has {width}. Restore the files that belong together, or fit again."
-            )
+        self._check_widths(model)
         return model
 
+    def _check_widths(self, model: Any) -> None:
+        """Compares the outputs of a saved model with those that its label spec asks for.
+
+        Raises:
+            RunError: They do not go together.
+        """
+        build = self.problem.build
+        outputs = build.network(model, len(self.manifest["texts"])).output if build.widths else {}
+        for name, width in build.widths.items():
+            if (saved := outputs[name].shape[-1]) != width:
+                raise RunError(
+                    f"{self.path / LABELS}: goes with a model of {width} outputs, and the one in {PRESET} has {saved}. "
+                    "Restore the files that belong together, or fit again."
+                )
+
     @cached_property
-    def _network(self) -> Callable[[int], Any]:
-        """(Number of text columns) to a model from token features to raw outputs."""
+    def fitted(self) -> Fitted:
+        """The problem with its model."""
         from kft.accelerate import first_token
+        from kft.training import devices
+        from kft.training.fitted import Fitted
 
-        return functools.cache(
-            lambda num_texts: first_token.network(self.task.network(self.model, num_texts), self.model)
-        )
-
-    @cached_property
-    def _encoder(self) -> Callable[[int], Any]:
-        """(Number of text columns) to what makes token features of them."""
-        from kft.text.tokens import Encoder
-
-        return functools.cache(lambda num_texts: Encoder(self.model.preprocessor, num_texts, self.task.features))
+        model, build = self.model, self.problem.build
+        network = functools.cache(lambda num_texts: first_token.network(build.network(model, num_texts), model))
+        return Fitted(self.problem, model, network, self.manifest["texts"], devices.choose("none", "float32"))
 
     @property
     def text_columns(self) -> list[str]:
         """The canonical names of the text columns that predict and the export read."""
-        return self._read_texts(self.task)
-
-    def _read_texts(self, task: Task) -> list[str]:
-        return [name for name in self.manifest["texts"] if task.reads is None or name in task.reads]
+        return self.problem.schema.answered_columns(self.manifest["texts"])
 
     def predict(self, rows: Any, *, batch_size: int = 64) -> list[dict[str, Any]]:
         """Answers to new rows, one dict each, in the order of the rows.
@@ -165,12 +169,13 @@ class Run:
             DataError: A row without its text, or a missing column.
         """
         from kft import dataset
-        from kft.tasks import task
+        from kft.data.records import records
 
-        table = dataset.unlabelled(rows, self.task, self.manifest["columns"], self.text_columns)
+        columns, schema = self.manifest["columns"], self.problem.schema
+        table = dataset.unlabelled(rows, self.task.name, schema, columns, self.text_columns)
         if table is None:
             return []
-        return task.rows(self.answers(table, batch_size=batch_size), self.vocabulary)
+        return records(self.answers(table, batch_size=batch_size), self.labels.get("labels", ()))
 
     def evaluate(self, data: Any, *, data_dir: str | Path | None = None, batch_size: int = 64) -> dict[str, Any]:
         """Metrics of its answers to labelled rows, over the whole set.
@@ -187,16 +192,17 @@ class Run:
         from kft import dataset
 
         readings = self.manifest.get("readings") or self._inferred_readings()
-        table = dataset.labelled(data, self.task, self.manifest["columns"], data_dir, readings)
+        columns, schema = self.manifest["columns"], self.problem.schema
+        table = dataset.labelled(data, self.task.name, schema, columns, data_dir, readings)
         return self.scored(table, batch_size=batch_size)[0]
 
     def _inferred_readings(self) -> dict[str, Any] | None:
         """How labels are read, by their names alone: of a run whose manifest does not say it."""
         from kft.data import targets
 
-        if not any(column.kind == "label" for column in self.task.columns):
+        if not any(column.kind == "label" for column in self.problem.schema.columns):
             return None
-        return {"label": targets.reading_of_names(self.vocabulary["labels"])}
+        return {"label": targets.reading_of_names(self.labels["labels"])}
 
     def export(self, path: str | Path | None = None) -> Path:
         """Writes the next version of a string-in SavedModel for TensorFlow Serving.
@@ -214,80 +220,17 @@ class Run:
 
         return saved_model.export(self, Path(path) if path else Path("saved_models", self.path.resolve().name))
 
-    def scored(
-        self, table: Table, store: Store | None = None, *, batch_size: int = 64
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Metrics of the rows of a table, and the answers that they are of, if there are any.
-
-        Args:
-            table: With all canonical columns.
-            store: Its tokens, in the rows that are trained on, if they are there already.
-            batch_size: Rows in one forward pass.
-        """
-        found = self.answers(table, store, batch_size=batch_size) if self.task.score else {}
-        scores = self.task.score(found, table, self.vocabulary) if self.task.score else {}
-        if self.task.by_losses is None:
-            return scores, found
-        return {**self.task.by_losses(self._mean_losses(table, store, batch_size)), **scores}, found
-
     @_one_thread_at_a_time
-    def _mean_losses(self, table: Table, store: Store | None, batch_size: int) -> dict[str, float]:
-        """What `by_losses` is given: the mean of the loss over the rows, and those of the task's measures."""
-        from kft.training import callbacks, devices, inference
-
-        task, chosen, names = self.task, devices.choose("none", "float32"), self.manifest["texts"]
-        table = task.lessons(table)
-        if store is None:
-            store = self._encoded(table, names)
-            store = task.arrange(store, self._encoder(len(names)).max_length, None) if task.arrange else store
-        network = self._network(len(names))
-        losses = callbacks.batch_losses(task.loss(self.recipe, self.vocabulary), task.measures)
-        network.compile(loss=losses[0].loss, weighted_metrics=losses, jit_compile=chosen.jit_compile)
-        targets = task.targets(table, self.vocabulary, store)
-        weights = task.row_weights(targets, self.vocabulary, store)
-        disguise = task.disguise and task.disguise(self.recipe, self.model.preprocessor)
-        return inference.means(network, store, targets, weights, chosen, batch_size, disguise)
+    def scored(
+        self, table: Table, store: Store | None = None, stream: Stream | None = None, *, batch_size: int = 64
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Metrics of the rows of a table, and the answers that they are of; see `Fitted.scores`."""
+        return self.fitted.scores(table, store, stream, batch_size=batch_size)
 
     @_one_thread_at_a_time
     def answers(self, table: Table, store: Store | None = None, *, batch_size: int = 64) -> dict[str, np.ndarray]:
-        """The task's answers to the rows of a table, as arrays in their order.
-
-        Args:
-            table: With the canonical text columns.
-            store: Its tokens, if they are there already.
-            batch_size: Rows in one forward pass.
-        """
-        from kft.training import devices, inference
-
-        names = [n for n in dict.fromkeys([*self.manifest["texts"], *self.task.derived]) if n in table.names()]
-        columns = [table.rows[name] for name in names]
-        if self.task.answers is None:
-            read = [table.rows[name] for name in self.text_columns]
-            return inference.responded(self._respond, read, batch_size)
-        parts = inference.slices(
-            self._network(len(names)),
-            store or self._encoded(table, names),
-            columns,
-            devices.choose("none", "float32"),
-            batch_size,
-        )
-        return inference.joined(
-            [self.task.answers(part.outputs, self.vocabulary, part.extras, part.texts) for part in parts]
-        )
-
-    @cached_property
-    def _respond(self) -> Any:
-        """The task's function from texts to answers, where one forward pass does not answer them."""
-        return self.task.respond and self.task.respond(self.model, self.vocabulary)
-
-    def _encoded(self, table: Any, names: list[str]) -> Store:
-        """Tokens of a table; more than a slice of rows goes by way of the disk."""
-        from kft.data import store, tokenise
-
-        columns, encoder = [table.rows[name] for name in names], self._encoder(len(names))
-        if len(table) > store.SLICE_ROWS:
-            return tokenise.tokenise(table, names, encoder, tokenise.fingerprint(self.model.preprocessor))
-        return store.in_memory(encoder(next(store.sliced(columns, len(table)))), encoder)
+        """The answers to the rows of a table, as arrays in their order; see `Fitted.answers`."""
+        return self.fitted.answers(table, store, batch_size=batch_size)
 
 
 def load(path: str | Path) -> Run:

@@ -263,7 +263,7 @@ def _checked(schema: Any, *checks: Callable[[Any], None]) -> Any:
 
 
 _CLASSES, _TAGS = _checked(Classes, _classes_agree), _checked(Tags, _tags_agree)
-VOCABULARIES: Mapping[str, Any] = {
+LABELS: Mapping[str, Any] = {
     "answer": Threshold,
     "choose": Choices,
     "classify": _CLASSES,
@@ -280,18 +280,3 @@ VOCABULARIES: Mapping[str, Any] = {
     "tag": _TAGS,
 }
 """What labels.json holds, by the task."""
-
-OUTPUTS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
-    "answer": lambda found: 2,
-    "choose": lambda found: 1,
-    "classify": lambda found: len(found["labels"]),
-    "extract": lambda found: len(found["labels"]),
-    "fewshot": lambda found: len(found["labels"]),
-    "joint": lambda found: len(found["labels"]) + len(found["slots"]["labels"]),
-    "multilabel": lambda found: len(found["labels"]),
-    "ordinal": lambda found: len(found["labels"]) - 1,
-    "regress": lambda found: 1,
-    "relate": lambda found: len(found["labels"]),
-    "tag": lambda found: len(found["labels"]),
-}
-"""How wide the outputs of the model are that goes with it, where that follows from it."""

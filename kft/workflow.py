@@ -153,9 +153,9 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
 
         data = ready.data
         done, tuned = _calibrated(ready, run_dir)
-        disk.write_json(run_dir / run_directory.LABELS, done.vocabulary)
+        disk.write_json(run_dir / run_directory.LABELS, done.labels)
         held_back = [name for name in ("validation", "test") if name in data.parts]
-        results = {name: done.scored(data.parts[name], ready.stores[name]) for name in held_back}
+        results = {name: done.scored(data.parts[name], ready.stores[name], ready.streams[name]) for name in held_back}
         scores: dict[str, Any] = {name: result[0] for name, result in results.items()}
         found = {name: result[1] for name, result in results.items()}
         cost = {
@@ -186,10 +186,7 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
         with ready.trainer.devices.scope():
             outcome = loop.train(
                 ready.trainer,
-                ready.stores["train"],
-                ready.targets("train"),
-                ready.weights("train"),
-                ready.counts("train"),
+                {"train": ready.streams["train"]},
                 run_dir=run_dir,
                 validate=ready.validate if "validation" in ready.data.parts else None,
                 best_by=ready.data.best_by(ready.recipe.save_best_by),
@@ -197,7 +194,7 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
                 notes=notes,
                 quiet=quiet,
             )
-            ready.settle()
+            ready.complete()
             return outcome
     except OutOfMemory as error:
         notes.append(str(error))
@@ -206,13 +203,14 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
 
 def _calibrated(ready: Job, run_dir: Path) -> tuple[Run, list[str]]:
     """The saved model, with what its task tunes on the validation rows, and the names of what has changed by that."""
-    task, vocabulary = ready.data.task, ready.data.vocabulary
-    done = Run(run_dir, task, vocabulary, ready.identity)
-    if task.calibrate is None or "validation" not in ready.data.parts:
+    problem = ready.data.problem
+    done = Run(run_dir, problem, ready.identity)
+    if problem.evaluator.calibrate is None or "validation" not in ready.data.parts:
         return done, []
     table = ready.data.parts["validation"]
-    tuned = task.calibrate(done.answers(table, ready.stores["validation"]), table, vocabulary)
-    return Run(run_dir, task, tuned, ready.identity), [name for name in tuned if tuned[name] != vocabulary[name]]
+    tuned = problem.evaluator.calibrate(done.answers(table, ready.stores["validation"]), table)
+    changed = [name for name in tuned if tuned[name] != problem.labels[name]]
+    return Run(run_dir, ready.data.task.restore(tuned, ready.recipe), ready.identity), changed
 
 
 # -- smaller parts -------------------------------------------------------------------------------------------------
@@ -260,7 +258,7 @@ def _report(
         *[("note", note) for note in notes],
     ]
     records = history.read(done.path)
-    drawn, worst = done.task.shown(found[shown], ready.data.parts[shown], done.vocabulary)
+    drawn, worst = done.problem.evaluator.view(found[shown], ready.data.parts[shown])
     report.write(
         done.path / run_directory.REPORT,
         title=done.path.name,

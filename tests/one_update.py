@@ -14,11 +14,10 @@ import keras
 import numpy as np
 
 from kft import dataset, job
-from kft.data import batches
-from kft.data.feed import Feed
+from kft.data import batches, feed
 from kft.recipe import Recipe
 from kft.training import devices, loop
-from kft.training.accumulation import expected_weights, update_totals
+from kft.training.accumulation import update_totals
 
 WORDS = [*("the", "parcel", "is", "late", "when", "you", "can", "my"), *("lamp", "was", "lost", "today", "tea", "soup")]
 LENGTHS = [2, 17, 4, 9, 3, 13, 5, 7, 2, 11, 6, 15, 3, 8, 4, 10]
@@ -86,7 +85,8 @@ KNOBS = {
     "classify": {"class_weights": {"a": 1.0, "b": 20.0}},
     "triplet": {"task": "embed", "contrastive": "triplet"},
     "ranking": {"task": "embed"},
-    "packed": {"task": "generate", "packing": True},
+    "generate": {"max_new_tokens": 16},
+    "packed": {"task": "generate", "packing": True, "max_new_tokens": 16},
     **{name: {"task": "pretrain", "pretrain_objective": name} for name in ("mlm", "clm", "nsp", "sop")},
 }
 BY_ROW = ("classify", "relate", "multilabel", "ordinal", "regress", "choose", "joint", "answer", "embed", "triplet")
@@ -101,7 +101,6 @@ def prepared(name, encoder, chosen=None, **knobs):
     asked = {
         "task": name,
         "validation": 0.0,
-        "max_new_tokens": 16,
         "precision": "float32",
         "epochs": 1,
         "max_grad_norm": 0.0,
@@ -121,29 +120,30 @@ def gradient(made, size, accumulated=1, pieces=1, devices=1, fixed_lengths=()):
     """The gradient of one update of all rows as one vector, by the feed and the loss of a job, on TensorFlow."""
     import tensorflow as tf
 
-    store, targets, weights = made.stores["train"], made.targets("train"), made.weights("train")
-    planned = batches.plan(store.lengths, size, multiple_of=devices, fixed_lengths=fixed_lengths)
+    stream, objective, network = made.streams["train"], made.trainer.objective, made.trainer.network
+    planned = batches.plan(stream.store.lengths, size, multiple_of=devices, fixed_lengths=fixed_lengths)
     assert accumulated >= len(planned)
-    totals = update_totals(planned, expected_weights(weights, made.counts("train")), accumulated)
-    network = made.trainer.network
-    feed = Feed(
-        store,
-        planned,
-        made.trainer.inputs,
-        targets,
-        weights,
-        totals=totals,
-        disguise=made.trainer.disguise,
+    totals = {
+        term.name: update_totals(planned, stream.expected_weights(term.name), accumulated) for term in objective.terms
+    }
+    fed = feed.to_train(
+        {"train": stream},
+        [{"train": batch} for batch in planned],
+        list(network.input),
+        totals,
+        {term.name: "train" for term in objective.terms},
         epoch=0,
         pieces=pieces,
         multiple_of=devices,
     )
     sums = [np.zeros(variable.shape) for variable in network.trainable_variables]
-    for features, truth, shares in (feed[i] for i in range(len(feed))):
-        for part in np.split(np.arange(len(shares)), devices):
+    for features, truth, shares in (fed[i] for i in range(len(fed))):
+        for part in np.split(np.arange(len(next(iter(shares.values())))), devices):
             with tf.GradientTape() as tape:
-                inputs = {key: tf.constant(value[part]) for key, value in features.items()}
-                loss = made.loss(truth[part], network(inputs, training=True), shares[part])
+                inputs = {key: tf.constant(value[part]) for key, value in features["train"].items()}
+                own = {key: tf.constant(value[part]) for key, value in truth["train"].items()}
+                outputs = network(inputs, training=True)
+                loss = sum(term.of_batch(outputs, own, shares[term.name][part]) for term in objective.terms)
             found = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
             sums = [
                 s if g is None else s + np.asarray(tf.convert_to_tensor(g)) for s, g in zip(sums, found, strict=True)
@@ -157,9 +157,9 @@ def trained(name, encoder, chosen, size):
         made = prepared(name, encoder, chosen, batch_size=size, gradient_accumulation_steps=1000)
         trainer = made.trainer
         with tempfile.TemporaryDirectory() as folder:
-            rows = made.stores["train"], made.targets("train"), made.weights("train"), made.counts("train")
-            loop.train(trainer, *rows, run_dir=Path(folder), validate=None, best_by="loss", quiet=True)
-        adam = trainer.network.optimizer
+            rows = {"train": made.streams["train"]}
+            loop.train(trainer, rows, run_dir=Path(folder), validate=None, best_by="loss", quiet=True)
+        adam = trainer.learner.optimizer
         assert int(keras.ops.convert_to_numpy(adam.iterations)) == 1
         return np.concatenate([keras.ops.convert_to_numpy(moment).ravel() for moment in adam._momentums])
 

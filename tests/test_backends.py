@@ -34,6 +34,9 @@ import pathlib, tempfile
 import keras, keras_hub
 import numpy as np
 from kft.data import store
+from kft.data.streams import Stream
+from kft.losses.classification import crossentropy
+from kft.losses.objective import Objective, Term
 from kft.text.encoded import Encoded
 from kft.accelerate import first_token, sparse_embeddings
 from kft.models.heads import SequenceClassifier
@@ -48,7 +51,9 @@ lengths = random.integers(3, 9, 48)
 ids = random.integers(1, 20, (48, 9))
 encoded = Encoded({"token_ids": ids, "segment_ids": ids * 0}, {"": lengths}, np.arange(48))
 rows = store.in_memory(encoded, Encoder)
-targets = (ids[:, 0] > 9).astype(np.int32)
+targets = {"label": (ids[:, 0] > 9).astype(np.int32)}
+stream = Stream(rows, targets, np.ones(48, np.float32), {"label": np.ones(48, np.float32)})
+objective = Objective((Term("label", lambda outputs, targets: crossentropy(outputs["logits"], targets["label"])),))
 
 def trained(distribute, accumulated=1):
     recipe = Recipe.of(batch_size=8, epochs=1, weight_decay=0.1, gradient_accumulation_steps=accumulated)
@@ -60,12 +65,12 @@ def trained(distribute, accumulated=1):
             dropout=0.0,
         )
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
-        network = sparse_embeddings.network(first_token.network(model, model), backbone, rows)
-        trainer = loop.prepare(network, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
+        whole = keras.Model(model.input, {"logits": model.output})
+        network = sparse_embeddings.network(first_token.network(whole, model), backbone, rows)
+        trainer = loop.prepare(network, objective, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
         folder = pathlib.Path(tempfile.mkdtemp())
-        loop.train(trainer, rows, targets, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
-        outputs = inference.outputs(trainer.network, rows, chosen, 16)
+        loop.train(trainer, {"train": stream}, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
+        outputs = inference.outputs(trainer.network, rows, chosen, 16)["logits"]
     losses = [r["loss"] for r in history.read(folder) if r["kind"] == "step"]
     return {"devices": str(chosen), "losses": losses, "outputs": outputs.tolist()}
 

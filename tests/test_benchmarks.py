@@ -72,7 +72,7 @@ def test_a_benchmark_is_fitted_and_evaluated_from_the_command_line(releases, tin
     assert "note: glue:sst2: the official test rows have no labels and are not used." in found.stderr
     run = kft.load(out)
     assert (run.recipe.train, run.recipe.data_dir) == ("glue:sst2", str(releases))
-    assert run.vocabulary["labels"] == ["negative", "positive"]
+    assert run.labels["labels"] == ["negative", "positive"]
     found = told("evaluate", out, "glue:sst2", "--data-dir", releases)
     assert found.exit_code == 0, found.stderr
     scores = metrics.scalars(json.loads(found.stdout))
@@ -106,9 +106,9 @@ def test_task_metric_and_parts_are_the_official_ones(releases, name, task, metri
 
 
 def test_the_f1_of_mrpc_is_that_of_the_equivalent_pairs(releases):
-    labels = kft.check("glue:mrpc", data_dir=releases).vocabulary["labels"]
+    labels = kft.check("glue:mrpc", data_dir=releases).labels["labels"]
     assert labels == ["not_equivalent", "equivalent"]
-    assert kft.check("glue:mrpc", data_dir=releases, validation=0.2).vocabulary["labels"] == labels
+    assert kft.check("glue:mrpc", data_dir=releases, validation=0.2).labels["labels"] == labels
 
 
 def test_the_parts_can_be_chosen_otherwise(releases, message_rows):
@@ -168,4 +168,4 @@ def test_a_search_keeps_to_the_official_parts(releases, tiny_preset, tmp_path):
     assert study.best.data_dir == str(releases) and study.best.train == "pawsx:de"
     scores = study.best_run().metrics
     assert scores["validation"]["num_rows"] == 10 and "test" not in scores
-    assert study.best_run().vocabulary["labels"] == ["different_meaning", "paraphrase"]
+    assert study.best_run().labels["labels"] == ["different_meaning", "paraphrase"]

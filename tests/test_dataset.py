@@ -98,7 +98,7 @@ def test_labels_are_read_as_those_of_the_training_rows(tmp_path):
     valid.write_text("text,label\n" + "".join(f"lamp {i},{['1.0', '2.0'][i % 2]}\n" for i in range(20)))
     found = kft.check(str(train), validation=str(valid))
     assert set(found.parts["validation"].texts("label")) == {"1.0", "2.0"}
-    again = dataset.labelled(str(valid), found.task, found.columns, readings=found.readings)
+    again = dataset.labelled(str(valid), "classify", found.task.schema, found.columns, readings=found.readings)
     assert set(again.texts("label")) == {"1.0", "2.0"}
     assert json.loads(json.dumps(found.readings)) == found.readings == {"label": {"numbers": False}}
 
@@ -118,11 +118,11 @@ def test_choices_that_are_numbers_are_read_as_train_has_them():
 def test_a_class_with_one_row_is_kept_and_noted():
     rows = [{"text": f"parcel {i}", "label": f"class {max(0, i - 30)}"} for i in range(36)]
     found = kft.check(rows, test=0.2)
-    assert found.vocabulary["labels"] == [f"class {i}" for i in range(6)]
+    assert found.labels["labels"] == [f"class {i}" for i in range(6)]
     assert {f"class {i}" for i in range(1, 6)} <= {*found.parts["train"].texts("label")}
     assert any("5 classes with a single training row" in note and "'class 5'" in note for note in found.notes)
     fewer = kft.check([*rows, *({"text": f"lamp {i}", "label": "lamp"} for i in range(9))], min_class_rows=2)
-    assert fewer.vocabulary["labels"] == ["class 0", "lamp"]
+    assert fewer.labels["labels"] == ["class 0", "lamp"]
     assert any("5 rows of 45 dropped (min_class_rows=2), of 5 classes" in note for note in fewer.notes)
     with pytest.raises(RecipeError, match="min_class_rows is for task classify, .*, not for multilabel"):
         kft.check([{"text": f"{i}", "labels": ["a"]} for i in range(20)], min_class_rows=2)
@@ -134,7 +134,7 @@ ATIS = [3309, 381, 212, 136, 123, 67, 48, 45, 27, 17, 16, 16, 14, 12, 12, 11, 7,
 def test_many_classes_some_with_one_row_fit_with_the_defaults():
     rows = [{"text": f"question {c} {i}", "intent": f"intent {c}"} for c, n in enumerate(ATIS) for i in range(n)]
     found = kft.check(rows)
-    assert len(found.vocabulary["labels"]) == 26 and len({*found.parts["train"].texts("label")}) == 26
+    assert len(found.labels["labels"]) == 26 and len({*found.parts["train"].texts("label")}) == 26
     assert len(found.parts["validation"]) == round(0.1 * len(rows))
     assert any("single training row" in note for note in found.notes)
 
@@ -143,7 +143,7 @@ def test_rows_of_dropped_classes_are_dropped_from_every_part():
     rows = [{"text": f"parcel {i}", "label": "ab"[i % 2] if i else "rare"} for i in range(20)]
     validation = [{"text": f"new {label}", "label": label} for label in ("a", "b", "rare")]
     found = kft.check(rows, validation=validation, min_class_rows=2)
-    assert found.vocabulary["labels"] == ["a", "b"]
+    assert found.labels["labels"] == ["a", "b"]
     assert found.parts["validation"].texts("label") == ["a", "b"]
     assert sum("1 row of" in note and "dropped (min_class_rows=2)" in note for note in found.notes) == 2
 
@@ -197,9 +197,12 @@ def test_instruction_and_input_are_joined():
     assert found.columns == {"prompt": "instruction", "input": "input", "response": "output"}
     assert found.parts["train"].texts("prompt")[:2] == ["Translate.", "Translate.\n\nword 1"]
     assert any("an empty line and the input, where a row has one (19 of 20 rows)" in note for note in found.notes)
-    asked = dataset.unlabelled(rows[1:2], found.task, found.columns, ["prompt"])
+    asked = dataset.unlabelled(rows[1:2], "generate", found.problem.schema, found.columns, ["prompt"])
     assert asked.texts("prompt") == ["Translate.\n\nword 1"]
-    assert dataset.unlabelled(["Say tea."], found.task, found.columns, ["prompt"]).texts("prompt") == ["Say tea."]
+    (said,) = dataset.unlabelled(["Say tea."], "generate", found.problem.schema, found.columns, ["prompt"]).texts(
+        "prompt"
+    )
+    assert said == "Say tea."
     other = [{"prompt": row["instruction"] + row["input"], "context": "x", "output": row["output"]} for row in rows]
     assert "input" not in kft.check(other, validation=0).columns
 

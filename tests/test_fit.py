@@ -144,7 +144,7 @@ def test_fewer_batches_than_make_an_update_are_learnt_from(message_rows, quick, 
     moved = [np.abs(a - b).max() for a, b in zip(run.model.backbone.get_weights(), pretrained, strict=True)]
     assert max(moved) == pytest.approx(5e-3, rel=0.01)  # the learning rate, as the first update of Adam
     counts = {label: sum(row["topic"] == label for row in rows) for label in ("billing", "delivery", "product")}
-    assert run.vocabulary["class_weights"] == [len(rows) / (3 * count) for count in counts.values()]
+    assert run.labels["class_weights"] == [len(rows) / (3 * count) for count in counts.values()]
 
 
 def test_smoothing_and_class_weights_shape_the_loss():
@@ -152,9 +152,13 @@ def test_smoothing_and_class_weights_shape_the_loss():
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     recipe = kft.Recipe.of(label_smoothing=0.3)
     smoothed = [0.7 * log_probs[row, i] + 0.3 * log_probs[row].mean() for row, i in enumerate(ids)]
-    assert float(CLASSIFY.loss(recipe, {})(ids, logits)) == pytest.approx(-np.sum(smoothed), abs=1e-6)
-    weights = CLASSIFY.weights(ids, {"labels": ["a", "b", "c"], "class_weights": [3.0, 1.0, 1.0]})
-    weighted = CLASSIFY.loss(kft.Recipe.of(), {})(ids, logits, weights / weights.sum())
+    labels = {"labels": ["a", "b", "c"], "class_weights": [3.0, 1.0, 1.0]}
+    outputs, targets = {"logits": logits}, {"label": ids}
+    (term,) = CLASSIFY.restore(labels, recipe).objective.terms
+    assert float(term.of_batch(outputs, targets, np.ones(2))) == pytest.approx(-np.sum(smoothed), abs=1e-6)
+    problem = CLASSIFY.restore(labels, kft.Recipe.of())
+    weights = problem.examples.weights(targets, ids)
+    weighted = problem.objective.terms[0].of_batch(outputs, targets, weights / weights.sum())
     assert float(weighted) == pytest.approx(-(3 * log_probs[0, 0] + log_probs[1, 2]) / 4, abs=1e-6)
 
 
@@ -173,7 +177,7 @@ def test_a_run_directory_holds_what_it_promises(topic_run):
     names = {path.name for path in topic_run.path.iterdir()}
     files = {"recipe.json", "labels.json", "history.jsonl", "metrics.json", "report.html", "manifest.json"}
     assert names == {*files, "preset", "tensorboard", ".lock"}
-    assert topic_run.recipe.epochs == 20 and topic_run.vocabulary == {"labels": ["billing", "delivery", "product"]}
+    assert topic_run.recipe.epochs == 20 and topic_run.labels == {"labels": ["billing", "delivery", "product"]}
     assert set(topic_run.metrics) == {"validation", "test", "train_s", "examples_per_s", "peak_memory_mb"}
     assert len(history(topic_run, "step")) == 20 * 5 and len(history(topic_run, "epoch")) == 20
     manifest = topic_run.manifest
@@ -251,7 +255,7 @@ def test_a_run_reads_labels_as_its_training_rows_had_them(topic_run, message_row
     assert topic_run.manifest["readings"] == {"label": {"numbers": False}}
     rows = [{"text": row["text"], "label": row["topic"]} for row in message_rows]
     before = {name: value for name, value in topic_run.manifest.items() if name != "readings"}
-    older = kft.run.Run(topic_run.path, topic_run.task, topic_run.vocabulary, before)
+    older = kft.run.Run(topic_run.path, topic_run.problem, before)
     assert older.evaluate(rows) == topic_run.evaluate(rows)
 
 
@@ -261,6 +265,6 @@ def test_classes_with_a_single_row_are_fitted(message_rows, quick, tmp_path, tas
     rare = [{"text": f"was {letter}", "topic": f"rare {letter}"} for letter in "abcdefghijklmnopqrstuvw"]
     rows = [{"text": row["text"], "topic": row["topic"]} for row in message_rows] + rare
     run = kft.fit(rows, task=task, label="topic", test=0.1, epochs=1, out=str(tmp_path / "run"), **quick)
-    assert len(run.vocabulary["labels"]) == 26
+    assert len(run.labels["labels"]) == 26
     assert any("23 classes with a single training row" in note for note in run.manifest["notes"])
-    assert set(run.predict("the lamp is late")[0]["scores"]) == {*run.vocabulary["labels"]}
+    assert set(run.predict("the lamp is late")[0]["scores"]) == {*run.labels["labels"]}

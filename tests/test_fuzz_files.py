@@ -138,7 +138,7 @@ def seal(path, content):
 
 def opened(path):
     one = run.load(path)
-    return one.recipe, one.vocabulary, one.metrics, one.task, one.text_columns
+    return one.recipe, one.labels, one.metrics, one.task, one.text_columns
 
 
 @fuzz

@@ -248,11 +248,10 @@ def test_a_preset_that_is_none_is_refused(copied, name, content):
 
 
 def test_every_task_has_a_schema_and_runs_of_it_pass(topic_run, urgency_run, pair_run):
-    assert set(schemas.VOCABULARIES) == set(TASKS)
-    assert set(schemas.OUTPUTS) <= set(TASKS)
+    assert set(schemas.LABELS) == set(TASKS)
     for one in (topic_run, urgency_run, pair_run):
         opened = kft.load(one.path)
-        assert opened.vocabulary == json.loads((one.path / LABELS).read_text())
+        assert opened.labels == json.loads((one.path / LABELS).read_text())
         assert opened.metrics == json.loads((one.path / METRICS).read_text())
         assert opened.recipe == one.recipe
 

@@ -18,7 +18,9 @@ from keras import ops
 import kft
 from kft import disk, tasks
 from kft.errors import Interrupted, RunError, TrainingError
-from kft.tasks.classify import CLASSIFY, SmoothedCrossentropy
+from kft.losses.classification import crossentropy
+from kft.losses.objective import Objective, Term
+from kft.tasks.classify import CLASSIFY
 from kft.training import checkpoints
 from kft.training.history import History
 
@@ -36,23 +38,24 @@ def notes(run):
 # -- numbers that are not finite -----------------------------------------------------------------------------------
 
 BROKEN = """
-import sys, numpy as np, keras
+import dataclasses, sys, numpy as np, keras
 from keras import ops
-from kft import cli, tasks
-from kft.tasks.classify import CLASSIFY, SmoothedCrossentropy
-from kft.training import checkpoints
-from kft.training.history import History
+from kft import cli
+from kft.losses.classification import crossentropy
+from kft.losses.objective import Objective, Term
+from kft.tasks.classify import CLASSIFY
 
-class Broken(SmoothedCrossentropy):
-    \"\"\"No number from the seventh call on.\"\"\"
-    def __init__(self):
-        super().__init__()
-        self.calls = keras.Variable(0, dtype="int32", trainable=False)
-    def call(self, y_true, y_pred):
-        self.calls.assign_add(1)  # by the loss and by the metric that shows it: two a step
-        return super().call(y_true, y_pred) * ops.where(self.calls > 2 * 6, np.nan, 1.0)
+calls = keras.Variable(0, dtype="int32", trainable=False)
+restore = CLASSIFY.restore
 
-object.__setattr__(CLASSIFY, "loss", lambda recipe, vocabulary: Broken())
+def broken(outputs, targets):
+    calls.assign_add(1)  # once a step; from the seventh on the loss is no number
+    return crossentropy(outputs["logits"], targets["label"]) * ops.where(calls > 6, np.nan, 1.0)
+
+def with_broken_loss(labels, recipe):
+    return dataclasses.replace(restore(labels, recipe), objective=Objective((Term("label", broken),)))
+
+object.__setattr__(CLASSIFY, "restore", with_broken_loss)
 cli.main(sys.argv[1:])
 """
 
@@ -82,18 +85,23 @@ def test_a_loss_that_is_no_number_stops_the_fit_and_keeps_the_checkpoint(message
 # -- memory --------------------------------------------------------------------------------------------------------
 
 
-class Hungry(SmoothedCrossentropy):
-    """Asks for 16 TB once it sees more than a few rows."""
+def hungry(limit):
+    """A loss that asks for 16 TB once it sees more than a few rows."""
 
-    limit = 2
+    def loss(outputs, targets):
+        count = tf.where(tf.shape(outputs["logits"])[0] > limit, tf.constant(2**42, tf.int64), 1)
+        return crossentropy(outputs["logits"], targets["label"]) + 0 * ops.sum(tf.random.uniform([count])[:1])
 
-    def call(self, y_true, y_pred):
-        count = tf.where(tf.shape(y_pred)[0] > self.limit, tf.constant(2**42, tf.int64), 1)
-        return super().call(y_true, y_pred) + 0 * ops.sum(tf.random.uniform([count])[:1])
+    return loss
 
 
-def fed_with(patch, loss):
-    patch.setitem(tasks.TASKS, "classify", dataclasses.replace(CLASSIFY, loss=lambda recipe, vocabulary: loss()))
+def train_with(patch, loss):
+    """Lets classify train with another loss."""
+
+    def restore(labels, recipe):
+        return dataclasses.replace(CLASSIFY.restore(labels, recipe), objective=Objective((Term("label", loss),)))
+
+    patch.setitem(tasks.TASKS, "classify", dataclasses.replace(CLASSIFY, restore=restore))
 
 
 def test_out_of_memory_goes_on_with_micro_batches_and_the_same_effective_batch(
@@ -101,7 +109,7 @@ def test_out_of_memory_goes_on_with_micro_batches_and_the_same_effective_batch(
 ):
     asked = {**quick, "task": "classify", "label": "topic", "validation": 0, "max_steps": 6, "batch_size": 4}
     whole = kft.fit(message_rows, out=str(tmp_path / "whole"), **asked)
-    fed_with(monkeypatch, Hungry)
+    train_with(monkeypatch, hungry(limit=2))
     halved = kft.fit(message_rows, out=str(tmp_path / "halved"), **asked)
     (said,) = notes(halved)
     assert said.endswith("out of memory; each batch of 4 is now computed in 2 micro-batches")
@@ -115,10 +123,7 @@ def test_out_of_memory_goes_on_with_micro_batches_and_the_same_effective_batch(
 
 @pytest.mark.slow
 def test_a_row_that_does_not_fit_alone_ends_the_fit(message_rows, quick, tmp_path, monkeypatch):
-    class Starved(Hungry):
-        limit = 0
-
-    fed_with(monkeypatch, Starved)
+    train_with(monkeypatch, hungry(limit=0))
     with pytest.raises(TrainingError, match="even with 1 of the 2 rows of a batch at a time, the longest"):
         knobs = {**quick, "batch_size": 2, "validation": 0}
         kft.fit(message_rows, task="classify", label="topic", out=str(tmp_path / "run"), **knobs)
@@ -153,22 +158,20 @@ def test_a_signal_in_the_last_step_leaves_the_end_of_the_epoch_to_the_resumed_fi
 # -- learning ------------------------------------------------------------------------------------------------------
 
 
-class Flat(SmoothedCrossentropy):
+def flat(outputs, targets):
     """The same whatever the model says."""
-
-    def call(self, y_true, y_pred):
-        return ops.ones_like(y_pred[:, 0]) + 0 * ops.sum(y_pred, axis=1)
+    return ops.ones_like(outputs["logits"][:, 0]) + 0 * ops.sum(outputs["logits"], axis=1)
 
 
 def test_a_loss_that_never_falls_and_weights_without_gradients_are_said(message_rows, quick, tmp_path, monkeypatch):
-    fed_with(monkeypatch, Flat)
+    train_with(monkeypatch, flat)
     knobs = {**quick, "batch_size": 2}
     run = kft.fit(
         message_rows, task="classify", label="topic", validation=0, epochs=1, out=str(tmp_path / "r"), **knobs
     )
-    idle, flat = notes(run)
+    idle, no_fall = notes(run)
     assert "trainable variables had no gradient in the first update: " in idle
-    assert "the loss did not fall in the first epoch (1.0000 in its first quarter, 1.0000 in its last)" in flat
+    assert "the loss did not fall in the first epoch (1.0000 in its first quarter, 1.0000 in its last)" in no_fall
 
 
 def test_a_fit_that_learns_says_nothing_of_the_kind(topic_run):

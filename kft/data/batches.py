@@ -32,6 +32,7 @@ def plan(
     *,
     seed: int = 0,
     epoch: int = 0,
+    stream: int = 0,
     shuffle: bool = True,
     fixed_lengths: Sequence[int] = (),
     multiple_of: int = 1,
@@ -46,6 +47,7 @@ def plan(
         batch_size: Rows in a batch; the last may have fewer unless `fixed_lengths` are given.
         seed: With `epoch`, decides the order.
         epoch: The pass over the data, from 0.
+        stream: The number of the source of these rows among those of a fit; decides the order, too.
         shuffle: Whether the order is random.
         fixed_lengths: The only lengths to pad to, ascending, for compilers that make one program for each shape. All
             batches are then full: the last one is filled with rows that weigh nothing.
@@ -53,7 +55,7 @@ def plan(
     """
     count = len(lengths)
     if shuffle:
-        random = np.random.default_rng([seed, epoch])
+        random = np.random.default_rng([seed, epoch, stream] if stream else [seed, epoch])
         order = random.permutation(count)
         span = batch_size * MEGABATCH
         groups = [order[i : i + span] for i in range(0, count, span)]

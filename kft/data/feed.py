@@ -1,94 +1,114 @@
-"""Batches for `model.fit` and `model.predict`: rows of a token store, gathered by a plan."""
+"""Batches for `model.fit` and `model.predict`: rows of token stores, gathered by a plan."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from kft.data.batches import Batch, micro_batches
-from kft.data.store import Aligned, Store
-
-Disguise = Callable[[Store, Batch, dict[str, np.ndarray], Any, int | None], tuple[dict[str, np.ndarray], Any]]
-"""(store, batch, all its features, targets, epoch) to the features and targets that the network sees.
-
-A pure function, so that a fit that goes on meets the same batches. The epoch is None for rows only measured."""
+from kft.data.store import Store
+from kft.data.streams import Step, Stream
 
 
 class Feed(keras.utils.PyDataset):
-    """`(features, targets, weights)` of each planned batch; only features where there are no targets.
+    """Numbered batches, each made when Keras asks for it.
 
-    Weights are divided by a total, that of the batch or of all batches of one update, whatever pieces they are fed in
-    and whatever devices share them: the losses and gradients of all add up to those of the whole.
+    Args:
+        length: How many.
+        make: (number of a batch) to what Keras takes.
+    """
+
+    def __init__(self, length: int, make: Callable[[int], Any]):
+        super().__init__()
+        self.length, self.make = length, make
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        return self.make(index)
+
+
+def to_predict(store: Store, planned: Sequence[Batch], inputs: Sequence[str]) -> Feed:
+    """The features of each planned batch.
 
     Args:
         store: Token features of all rows.
-        batches: Which rows, in which order.
-        pieces: How many each is fed in, one after the other.
-        multiple_of: Rows of a piece are a multiple of this.
-        inputs: The backbone's input names; other features are left out.
-        targets: `(rows, …)`, or aligned with the tokens; None to predict.
-        weights: `(rows,)` float32, how much each row counts beside the others; None for equal weights.
-        totals: What the weights of each batch are divided by, `(batches,)`; None for their own sums.
-        disguise: What makes of each batch the one to train on in this epoch.
-        epoch: The pass over the rows, from 0; None where they are only measured.
+        planned: Which rows, in which order.
+        inputs: Names of the network's inputs; other features are left out.
+    """
+    names = set(inputs)
+    return Feed(len(planned), lambda i: (store.batch(planned[i].rows, planned[i].length, names),))
+
+
+def to_evaluate(stream: Stream, planned: Sequence[Batch], inputs: Sequence[str]) -> Feed:
+    """The features, targets and `is_real` of each planned batch: what `RowValues` reads.
+
+    Args:
+        stream: The rows.
+        planned: Which of them, in which order.
+        inputs: Names of the network's inputs.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        batches: Sequence[Batch],
-        inputs: Sequence[str],
-        targets: np.ndarray | Aligned | None = None,
-        weights: np.ndarray | None = None,
-        *,
-        totals: np.ndarray | None = None,
-        disguise: Disguise | None = None,
-        epoch: int | None = None,
-        pieces: int = 1,
-        multiple_of: int = 1,
-    ):
-        super().__init__()
-        self.store, self.inputs = store, set(inputs)
-        self.targets = targets
-        self.row_weights = np.ones(len(store), np.float32) if weights is None else weights
-        totals = totals_of(batches, self.row_weights) if totals is None else totals
-        self.pieces = [
-            (piece, max(float(total), 1e-12))
-            for batch, total in zip(batches, totals, strict=True)
-            for piece in micro_batches(batch, pieces, multiple_of)
-        ]
-        self.disguise, self.epoch = disguise, epoch
+    def make(index: int) -> Any:
+        features, targets = stream.batch(planned[index], inputs, None)
+        return ({"features": features, "targets": targets, "is_real": _is_real(planned[index])},)
 
-    def __len__(self) -> int:
-        return len(self.pieces)
-
-    def __getitem__(self, index: int) -> Any:
-        piece, total = self.pieces[index]
-        names = self.inputs if self.disguise is None else None
-        features = self.store.batch(piece.rows, piece.length, names)
-        if self.targets is None:
-            return (features,)
-        targets = targets_of(self.store, self.targets, piece)
-        if self.disguise is not None:
-            features, targets = self.disguise(self.store, piece, features, targets, self.epoch)
-            features = {name: features[name] for name in self.inputs}
-        is_real = np.arange(len(piece.rows)) < len(piece.rows) - piece.num_padding
-        weights = np.where(is_real, self.row_weights[piece.rows], 0.0) / total
-        return features, targets, weights.astype(np.float32)
+    return Feed(len(planned), make)
 
 
-def totals_of(batches: Sequence[Batch], counts: np.ndarray) -> np.ndarray:
-    """How much the rows of each batch count together, those that only fill it up left out: `(batches,)`."""
-    real = [batch.rows[: len(batch.rows) - batch.num_padding] for batch in batches]
-    return np.array([counts[rows].sum(dtype=np.float64) for rows in real])
+def to_train(
+    streams: Mapping[str, Stream],
+    steps: Sequence[Step],
+    inputs: Sequence[str],
+    totals: Mapping[str, np.ndarray],
+    stream_of: Mapping[str, str],
+    *,
+    epoch: int,
+    pieces: int = 1,
+    multiple_of: int = 1,
+) -> Feed:
+    """The features and targets of each step by stream, and the weights of its rows by term.
+
+    Weights are divided by a total, such as that of all batches of one update, whatever pieces they are fed in and
+    whatever devices share them: the losses and gradients of all add up to those of the whole.
+
+    Args:
+        streams: The rows by stream.
+        steps: The batch of each stream, step by step.
+        inputs: Names of the network's inputs.
+        totals: By term, what the weights of each step are divided by: `(steps,)`.
+        stream_of: The stream of each term.
+        epoch: The pass over the rows of the first stream, from 0.
+        pieces: How many each step is fed in, one after the other.
+        multiple_of: Rows of a piece are a multiple of this.
+    """
+    cut = [
+        {name: micro_batches(batch, pieces, multiple_of) for name, batch in step.items() if name in streams}
+        for step in steps
+    ]
+    weights = {term: streams[name].term_weights(term) for term, name in stream_of.items()}
+
+    def make(index: int) -> Any:
+        step, piece = divmod(index, pieces)
+        batches = {name: of_stream[piece] for name, of_stream in cut[step].items()}
+        made = {name: streams[name].batch(batch, inputs, epoch) for name, batch in batches.items()}
+        shares = {}
+        for term, name in stream_of.items():
+            share = weights[term][batches[name].rows] / max(float(totals[term][step]), 1e-12)
+            shares[term] = np.where(_is_real(batches[name]), share, 0.0).astype(np.float32)
+        features = {name: pair[0] for name, pair in made.items()}
+        return features, {name: pair[1] for name, pair in made.items()}, shares
+
+    return Feed(len(steps) * pieces, make)
 
 
-def targets_of(store: Store, targets: np.ndarray | Aligned, batch: Batch) -> np.ndarray:
-    """The targets of a batch: `(batch, …)`, or `(batch, tokens)` where they are aligned with the tokens."""
-    return store.padded(targets, batch.rows, batch.length) if isinstance(targets, Aligned) else targets[batch.rows]
+def _is_real(batch: Batch) -> np.ndarray:
+    """Which rows of a batch do more than fill it up: `(batch,)` bool."""
+    return np.arange(len(batch.rows)) < len(batch.rows) - batch.num_padding
 
 
 def for_keras(feed: Feed) -> Any:
@@ -127,10 +147,10 @@ def accept_any_shape(network: Any, feed: Any) -> None:
     network.predict_function = tf.function(of_batch, input_signature=[[feed.element_spec]])
 
 
-def in_row_order(outputs: np.ndarray, batches: Sequence[Batch]) -> np.ndarray:
+def in_row_order(outputs: np.ndarray, planned: Sequence[Batch]) -> np.ndarray:
     """Undoes the plan's order and drops the filled-in rows: `(rows, …)` from outputs in batch order."""
-    rows = np.concatenate([batch.rows for batch in batches])
-    real = np.concatenate([np.arange(len(b.rows)) < len(b.rows) - b.num_padding for b in batches])
+    rows = np.concatenate([batch.rows for batch in planned])
+    real = np.concatenate([_is_real(batch) for batch in planned])
     ordered = np.empty((int(real.sum()), *outputs.shape[1:]), outputs.dtype)
     ordered[rows[real]] = outputs[real]
     return ordered

@@ -6,12 +6,13 @@ Each row's choice is a pure function of seed, epoch and row, so that a fit that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from kft.data.batches import Batch
 from kft.data.store import Store
+from kft.data.streams import Features
 
 MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the rest stays (Devlin et al., 2019, sec. 3.1)
 MEASURED = 2**31  # in place of the seed for rows that are only measured
@@ -20,7 +21,7 @@ IGNORED = -1
 
 @dataclass(frozen=True)
 class Masking:
-    """A `kft.data.feed.Disguise` for models that take `mask_positions`.
+    """A `Collator` for models that take `mask_positions`.
 
     Attributes:
         mask_id: The mask token.
@@ -37,15 +38,14 @@ class Masking:
     seed: int
 
     def __call__(
-        self, store: Store, batch: Batch, features: dict[str, np.ndarray], targets: Any, epoch: int | None
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The features with `mask_positions`, and the tokens that stood there: `(batch, masks)`, -1 to fill up."""
+        self, store: Store, batch: Batch, features: Features, targets: Features, epoch: int | None
+    ) -> tuple[Features, Features]:
+        """The features with `mask_positions`, and `tokens`, those that stood there: `(batch, masks)`, -1 to fill up."""
         randoms = [random(self.seed, epoch, row) for row in batch.rows]
-        return self.hide(features, randoms)
+        features, tokens = self.hide(features, randoms)
+        return features, {**targets, "tokens": tokens}
 
-    def hide(
-        self, features: dict[str, np.ndarray], randoms: list[np.random.Generator]
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def hide(self, features: Features, randoms: list[np.random.Generator]) -> tuple[Features, np.ndarray]:
         """As above, with a source of random numbers for each row."""
         ids, words = features["token_ids"].copy(), features["word"]
         num_masks = max(1, int(num_hidden(np.array([ids.shape[1]]), self.rate)[0]))
@@ -106,7 +106,7 @@ def choose(words: np.ndarray, rate: float, whole_words: bool, random: np.random.
 
 @dataclass(frozen=True)
 class Pairing:
-    """A `Disguise` that moves the second sentence of about half of the rows, and then hides tokens.
+    """A `Collator` that moves the second sentence of about half of the rows, and then hides tokens.
 
     Attributes:
         masking: What hides tokens.
@@ -119,14 +119,14 @@ class Pairing:
     num_special: tuple[int, int, int]
 
     def __call__(
-        self, store: Store, batch: Batch, features: dict[str, np.ndarray], targets: Any, epoch: int | None
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The features, and for each row 0 if its sentences stand as in the text, 1 if not, -1 if it has one alone.
+        self, store: Store, batch: Batch, features: Features, targets: Features, epoch: int | None
+    ) -> tuple[Features, Features]:
+        """The features; `pair`, 0 if the sentences of a row stand as in the text, 1 if not, -1 if it has one alone.
 
-        That number comes first, then the hidden tokens: `(batch, 1 + masks)`.
+        `(batch,)` int32, beside the hidden `tokens`.
         """
         moved = {name: values.copy() for name, values in features.items()}
-        truth = np.full((len(batch.rows), 1), IGNORED, np.int32)
+        truth = np.full(len(batch.rows), IGNORED, np.int32)
         randoms = [random(self.masking.seed, epoch, row) for row in batch.rows]
         for i, (row, random_of_row) in enumerate(zip(batch.rows, randoms, strict=True)):
             second = self._second({name: values[i] for name, values in features.items()})
@@ -140,8 +140,8 @@ class Pairing:
             truth[i] = int(is_moved)
             if is_moved:
                 self._move({name: values[i] for name, values in moved.items()}, second, other)
-        found, hidden = self.masking.hide(moved, randoms)
-        return found, np.concatenate([truth, hidden], axis=1)
+        read, hidden = self.masking.hide(moved, randoms)
+        return read, {**targets, "pair": truth, "tokens": hidden}
 
     def _second(self, row: dict[str, np.ndarray]) -> slice | None:
         """Where the second sentence of a row stands; None where it has one alone."""

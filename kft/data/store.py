@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kft.data.batches import Batch
 from kft.text.encoded import Encoded
 
 SLICE_ROWS = 1024
@@ -95,6 +96,10 @@ class Store:
         for i, (start, end) in enumerate(zip(offsets[rows], offsets[rows + 1], strict=True)):
             padded[i, : end - start] = aligned.values[start:end]
         return padded
+
+    def targets_of(self, targets: np.ndarray | Aligned, batch: Batch) -> np.ndarray:
+        """The targets of a batch: `(batch, …)`, or `(batch, tokens)` where they are aligned with the tokens."""
+        return self.padded(targets, batch.rows, batch.length) if isinstance(targets, Aligned) else targets[batch.rows]
 
     def _span(self, group: str, rows: np.ndarray, length: int) -> tuple[np.ndarray, int]:
         """The offsets of a group, and the tokens that these rows are padded to in it."""

@@ -40,7 +40,7 @@ def tell(out: Path) -> None:
 
     click.echo("\n2. compare, on the same test rows")
     parts = kft.check(demo.MESSAGES, **KNOBS).parts
-    labels = run.vocabulary["labels"]
+    labels = run.labels["labels"]
     columns = [(parts[name].texts("text"), parts[name].texts("label")) for name in ("train", "test")]
     (texts, topics), (test_texts, test_topics) = columns
     found = {

@@ -14,6 +14,7 @@ from tensorflow_serving.apis import classification_pb2, model_pb2, predict_pb2, 
 
 from kft import run as runs
 from kft.errors import KftError
+from kft.tasks.task import Generated
 
 WARMUP_FILE = "tf_serving_warmup_requests"
 WARMUP_TEXTS = ("Where is my order?", "It works, thank you. " * 12, "")
@@ -22,19 +23,19 @@ WARMUP_TEXTS = ("Where is my order?", "It works, thank you. " * 12, "")
 def build(run_dir: Path, target: Path) -> None:
     """Writes the SavedModel with its signatures, warmup requests and method names."""
     run = runs.load(run_dir)
-    task_model, names = run.model, run.text_columns
-    network = run.task.network(task_model, len(names))
-    respond = run.task.respond and run.task.respond(task_model, run.vocabulary)
+    task_model, problem, names = run.model, run.problem, run.text_columns
+    predictor, features_of = problem.predictor, problem.examples.features
+    network = problem.build.network(task_model, len(names))
+    respond = predictor.respond(task_model) if isinstance(predictor, Generated) else _no_response
 
     def answer(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
         texts = _as_rows(names, columns)
-        if respond is not None:
+        if isinstance(predictor, Generated):
             return respond(texts)
-        features = run.task.features(task_model.preprocessor, texts)
+        features = features_of(task_model.preprocessor, texts)
         wanted = {name: features.pop(name) for name in network.input}
         extras = {"text": tf.range(tf.size(texts[0])), **features}
-        assert run.task.answers is not None, "a task answers or responds"
-        return run.task.answers(network(wanted, training=False), run.vocabulary, extras, texts)
+        return predictor.answers(network(wanted, training=False), extras, texts)
 
     def predict(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return answer(*[inputs[name] for name in names])
@@ -53,12 +54,16 @@ def build(run_dir: Path, target: Path) -> None:
     strings = {name: tf.TensorSpec((None,), tf.string, name=name) for name in names}
     archive.add_endpoint("serving_default", predict, [strings])
     methods = {"serving_default": "predict"}
-    if run.task.served_as is not None:
-        archive.add_endpoint(run.task.served_as, from_examples, [tf.TensorSpec((None,), tf.string, name="inputs")])
-        methods[run.task.served_as] = run.task.served_as
+    if predictor.signature is not None:
+        archive.add_endpoint(predictor.signature, from_examples, [tf.TensorSpec((None,), tf.string, name="inputs")])
+        methods[predictor.signature] = predictor.signature
     archive.write_out(str(target), verbose=False)
     _set_methods(target, methods)
-    _write_warmup(target / "assets.extra" / WARMUP_FILE, names, run.task.served_as)
+    _write_warmup(target / "assets.extra" / WARMUP_FILE, names, predictor.signature)
+
+
+def _no_response(texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    raise AssertionError("a predictor of one forward pass responds to no texts by itself")
 
 
 def _as_rows(names: list[str], columns: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -77,9 +82,9 @@ def _as_rows(names: list[str], columns: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 def _served(run: Any, answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """The task's answers under the output names that the classify and regress methods demand."""
-    if run.task.served_as == "regress":
+    if run.problem.predictor.signature == "regress":
         return {"outputs": answers["value"]}
-    labels = tf.constant(run.vocabulary["labels"])
+    labels = tf.constant(run.labels["labels"])
     num_rows = tf.shape(answers["scores"])[0]
     return {"classes": tf.repeat(labels[tf.newaxis, :], num_rows, axis=0), "scores": answers["scores"]}
 

@@ -45,7 +45,7 @@ def export(run: Run, model_dir: Path) -> Path:
         ExportError: The place or the name cannot be used, the model could not be built, or one of the gates found a
             difference. Nothing is left behind.
     """
-    why = run.task.unserved(run.vocabulary) if run.task.unserved is not None else None
+    why = run.problem.predictor.unserved
     if why is not None:
         raise ExportError(f"{run.path}: {why}")
     _check_place(model_dir)
@@ -155,7 +155,7 @@ def _contract(run: Run) -> dict[str, Any]:
         "task": run.task.name,
         "preset": run.recipe.preset,
         "inputs": run.text_columns,
-        "labels": run.vocabulary.get("labels"),
+        "labels": run.labels.get("labels"),
         "metrics": {name: value for name, value in run.metrics.items() if name in ("validation", "test")},
     }
 

@@ -18,6 +18,8 @@ POOLINGS = {"mean": "mean", "cls": "first", "last": "last"}
 HUB_POOLINGS = ("mean", "cls")
 PREFIXES = ("", "pair_", "negative_")
 """What the names of the inputs of the first, second and third text begin with."""
+OUTPUTS = ("embedding", "text_pair", "negative")
+"""The names of their vectors."""
 
 
 def sentence_encoder(preset: Preset, pooling: str, max_length: int, dtype: str, seed: int) -> keras_hub.models.Task:
@@ -82,11 +84,11 @@ def side_by_side(model: Any, num_texts: int) -> keras.Model:
 
     Returns:
         A model from token features, those of the second and third text with `pair_` and `negative_` before their
-        names, to `(batch, num_texts * width)`: the vectors of a row one after the other.
+        names, to the vectors of each text, `(batch, width)`, by the names of `OUTPUTS`.
     """
     inputs, vectors = _vectors(model.backbone, model.pooling_mode)
     single = keras.Model(inputs, vectors, name="encoder")
-    return single if num_texts == 1 else heads.side_by_side(single, PREFIXES[:num_texts])
+    return heads.side_by_side(single, dict(zip(OUTPUTS, PREFIXES[:num_texts], strict=False)))
 
 
 def _vectors(backbone: Any, pooling: str) -> tuple[dict[str, Any], Any]:

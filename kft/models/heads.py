@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -205,9 +205,9 @@ class TokenClassifier(keras_hub.models.Task):
 class MaskedPairLM(keras_hub.models.Task):
     """A masked language model that also tells, of two sentences, how they belong together.
 
-    The output is `(batch, 1 + masks, vocabulary)`: the first two numbers of the first position are the logits of the
-    pair, off the pooled output as in BERT; the rest are KerasHub's MaskedLM's. Saves and loads as a KerasHub preset
-    once `kft.models.heads` is imported.
+    The outputs are `pair`, the logits `(batch, 2)` of how the sentences belong together, off the pooled output as in
+    BERT, and `tokens`, KerasHub's MaskedLM's `(batch, masks, vocabulary)`. Saves and loads as a KerasHub preset once
+    `kft.models.heads` is imported.
 
     Args:
         backbone: A KerasHub backbone with segments, a pooled output and a MaskedLM.
@@ -227,13 +227,12 @@ class MaskedPairLM(keras_hub.models.Task):
         pair_logits = keras.layers.Dense(
             2, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), dtype=policy, name="pair_logits"
         )
-        pair = ops.pad(pair_logits(outputs["pooled_output"]), [[0, 0], [0, masked.shape[-1] - 2]])
-        joined = ops.concatenate([ops.cast(ops.expand_dims(pair, 1), masked.dtype), masked], axis=1)
+        heads = {"pair": pair_logits(outputs["pooled_output"]), "tokens": masked}
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.masked_lm_head = inner.masked_lm_head
         self.pair_logits = pair_logits
-        super().__init__(inputs=inner.input, outputs=joined, **kwargs)
+        super().__init__(inputs=inner.input, outputs=heads, **kwargs)
 
     @classmethod
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> MaskedPairLM:
@@ -241,30 +240,30 @@ class MaskedPairLM(keras_hub.models.Task):
         return get_preset_loader(preset).load_task(cls, load_weights, True, **kwargs)
 
 
-def side_by_side(single: keras.Model, prefixes: Sequence[str]) -> keras.Model:
+def side_by_side(single: keras.Model, prefixes: Mapping[str, str]) -> keras.Model:
     """A model that reads several texts a row, each through the same weights.
 
     Args:
         single: From the token features of a text to `(batch, width)`.
-        prefixes: What the names of the inputs of each text begin with.
+        prefixes: By the name of each text's output, what the names of its inputs begin with.
 
     Returns:
-        A model to `(batch, texts * width)` float32: the outputs for the texts of a row one after the other.
+        A model to the outputs for each text of a row by name, `(batch, width)` float32.
     """
-    columns = [
-        {
+    columns = {
+        output: {
             name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=prefix + name)
             for name, tensor in single.input.items()
         }
-        for prefix in prefixes
-    ]
-    found = keras.layers.Concatenate(dtype="float32", name="side_by_side")([single(column) for column in columns])
-    return keras.Model({tensor.name: tensor for column in columns for tensor in column.values()}, found)
+        for output, prefix in prefixes.items()
+    }
+    outputs = {output: ops.cast(single(column), "float32") for output, column in columns.items()}
+    return keras.Model({tensor.name: tensor for column in columns.values() for tensor in column.values()}, outputs)
 
 
 def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
     """The fine-tuned task model that a run saved under `preset_dir`, weights, head and preprocessor included."""
-    from kft.models import encoders  # noqa: F401  (registers its model)
+    from kft.models import encoders, multi_head  # noqa: F401  (register their models)
 
     preset_files.check(preset_dir)
     with skip_init.by_files():

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import keras_hub
-from keras import ops
 from keras_hub.src.utils.preset_utils import TASK_CONFIG_FILE, check_file_exists
 
 from kft.models import heads
@@ -55,17 +54,3 @@ def causal_model(preset: Preset, max_length: int, dtype: str, seed: int) -> kera
     model_class: Any = preset.causal_lm_class()
     preprocessor = model_class.preprocessor_cls(preset.tokenizer(), sequence_length=max_length)
     return model_class(backbone=preset.backbone(dtype), preprocessor=preprocessor, compile=False)
-
-
-def token_loss(y_true: Any, y_pred: Any) -> Any:
-    """Mean cross-entropy of a row's tokens: `(batch,)`.
-
-    Args:
-        y_true: `(batch, tokens)` ids; -1 for those that do not count.
-        y_pred: `(batch, tokens, vocabulary)` logits.
-    """
-    targets = ops.cast(y_true, "int32")
-    counts = ops.cast(targets >= 0, "float32")
-    logits = ops.cast(y_pred, "float32")
-    losses = ops.sparse_categorical_crossentropy(ops.maximum(targets, 0), logits, from_logits=True)
-    return ops.sum(losses * counts, axis=-1) / ops.maximum(ops.sum(counts, axis=-1), 1.0)

@@ -40,7 +40,7 @@ def refuse_others(preset: Preset) -> None:
 
 
 def network(model: Any, num_texts: int) -> keras.Model:
-    """A network from token features and `row_ids` to the logits of each token, by way of the model's layers.
+    """A network from token features and `row_ids` to the `logits` of each token, by way of the model's layers.
 
     Args:
         model: A KerasHub CausalLM of one of `DECODERS`.
@@ -49,7 +49,7 @@ def network(model: Any, num_texts: int) -> keras.Model:
     inputs = {**model.input, ROW_IDS: keras.Input((None,), dtype="int32", name=ROW_IDS)}
     # Nested as a model of its own: the task's metrics, once it is compiled to generate, are not this network's.
     whole = keras.Model(model.input, model.output)
-    return keras.Model(inputs, Apart(whole, name="apart", dtype=model.dtype_policy)(inputs))
+    return keras.Model(inputs, {"logits": Apart(whole, name="apart", dtype=model.dtype_policy)(inputs)})
 
 
 class Apart(keras.layers.Layer):

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
 from kft.data import checks, task_columns
 from kft.data.reach import Missed
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.evaluation import qa, shown
+from kft.losses.objective import Objective, Term
+from kft.losses.tokens import span_crossentropy
 from kft.models import heads
-from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Answers, Build, Evaluator, Examples, Forward, Labels, Problem, Schema, Targets, Task, View
 from kft.text import answers as graph
 from kft.text import layout, windows
-from kft.text.answers import IMPOSSIBLE
 
 ALWAYS = 1.0  # the threshold of a model that answers every question
 COVERED = 0.995
@@ -32,7 +31,7 @@ def prepare(table: Table) -> Table:
     return checks.located_answers(table) if "answers" in table.names() else table
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """From which probability on there is no answer, tuned on the validation rows; and the longest answer in characters.
 
     Answers of up to 30 tokens are given in any case.
@@ -43,9 +42,9 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     return {"threshold": 0.5 if has_none else ALWAYS, "longest": longest}
 
 
-def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabulary) -> list[str]:
+def token_notes(labels: Labels, preprocessor: Any, tokens: Store, table: Table) -> list[str]:
     """Notes on answers that cannot be given (in no window whole, too long, not of whole tokens), and cut questions."""
-    found = targets(table, vocabulary, tokens)
+    found = spans(table, tokens)
     gold = [row[0] if row else None for row in table.texts("answers")]
     offsets = tokens.offsets[tokens.group_of("start")]
     best: dict[int, int] = {}  # the first window that holds the answer of a text
@@ -60,15 +59,14 @@ def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabula
             continue
         first, last = (offsets[best[text]] + found[best[text], :2]).tolist()
         start, end = answer["start"], answer["start"] + len(answer["text"])
-        if last - first >= graph.LONGEST_ANSWER and end - start > vocabulary["longest"]:
+        if last - first >= graph.LONGEST_ANSWER and end - start > labels["longest"]:
             long.append(text)
         elif (tokens.ids["start"][first], tokens.ids["end"][last]) != (start, end):
             inexact.append(text)
     total, length = sum(answer is not None for answer in gold), preprocessor.sequence_length
     kinds = {
         f"are in no window of {length} tokens whole and are learnt as no answer. Ask for a larger max_length": absent,
-        f"are longer than {graph.LONGEST_ANSWER} tokens and {vocabulary['longest']} characters, which no answer "
-        "is": long,
+        f"are longer than {graph.LONGEST_ANSWER} tokens and {labels['longest']} characters, which no answer is": long,
         "begin or end inside a token of the preset's tokenizer, and are answered with all of it": inexact,
     }
     notes = [
@@ -97,7 +95,7 @@ def _full_questions(preprocessor: Any, tokens: Store) -> list[int]:
     return np.flatnonzero(is_full).tolist()
 
 
-def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
+def spans(table: Table, tokens: Store) -> np.ndarray:
     """The first and last token of the first gold answer in each window, 0 where it has none, and the window's tokens.
 
     `(rows, 3)` int32.
@@ -119,85 +117,62 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
     return found
 
 
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A model with two logits for each token: is the answer's first, is its last?"""
-    return heads.token_model(preset, 2, **settings)
+def targets(table: Table, tokens: Store) -> Targets:
+    """The `span` of the first gold answer in each window."""
+    return {"span": spans(table, tokens)}
 
 
-class SpanCrossentropy(keras.losses.Loss):
-    """Mean of the cross-entropies over the tokens of where the answer begins and where it ends.
-
-    Padding is none of them, so that a window costs the same however far its batch is padded.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(name="crossentropy", reduction="sum")
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        places = ops.cast(y_true, "int32")
-        is_token = ops.arange(ops.shape(y_pred)[1], dtype="int32")[None, :] < places[:, 2:]  # (batch, tokens)
-        logits = ops.where(is_token[:, :, None], ops.cast(y_pred, "float32"), IMPOSSIBLE)
-        log_probs = ops.log_softmax(logits, axis=1)  # (batch, tokens, 2)
-        one_hot = ops.one_hot(places[:, :2], ops.shape(y_pred)[1])  # (batch, 2, tokens)
-        return -ops.sum(one_hot * ops.transpose(log_probs, (0, 2, 1)), axis=(1, 2)) / 2.0
+def loss(outputs: Any, targets: Any) -> Any:
+    """Cross-entropy over the tokens of a window of the answer's first and of its last."""
+    return span_crossentropy(outputs["logits"], targets["span"])
 
 
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> SpanCrossentropy:
-    """Cross-entropy over the tokens of a window."""
-    return SpanCrossentropy()
-
-
-def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
+def answers(
+    labels: Labels, outputs: Mapping[str, Any], extras: Mapping[str, Any], texts: Sequence[Any]
+) -> dict[str, Any]:
     """`answer`, `start`, `end`, `score`, `no_answer` and `nbest`."""
-    return graph.answers(outputs, vocabulary["threshold"], extras, texts[1], vocabulary.get("longest", 0))
+    return graph.answers(outputs["logits"], labels["threshold"], extras, texts[1], labels.get("longest", 0))
 
 
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Exact match and F1 by SQuAD's definition."""
-    return qa.scored(_answered(found), _gold(table))
-
-
-def _answered(found: Mapping[str, np.ndarray]) -> list[str]:
-    return [answer.decode() for answer in found["answer"].tolist()]
+def _answered(answers: Answers) -> list[str]:
+    return [answer.decode() for answer in answers["answer"].tolist()]
 
 
 def _gold(table: Table) -> list[list[str]]:
     return [[answer["text"] for answer in row] for row in table.texts("answers")]
 
 
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those that every set of rows has."""
-    return ["exact_match", "f1"]
+def scored(answers: Answers, table: Table) -> dict[str, Any]:
+    """Exact match and F1 by SQuAD's definition."""
+    return qa.scored(_answered(answers), _gold(table))
 
 
-def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+def view(answers: Answers, table: Table) -> View:
     """The answers that share least with the truth."""
-    answered, gold = _answered(found), _gold(table)
+    answered, gold = _answered(answers), _gold(table)
     return shown.extracted(gold, answered, list(qa.best_f1(answered, gold)), table)
 
 
-def calibrate(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> Vocabulary:
-    """The vocabulary with the threshold of the best F1 on these rows, where some have no answer."""
-    if vocabulary["threshold"] == ALWAYS:
-        return vocabulary
-    best = [row[0].decode() for row in found["nbest.answer"].tolist()]
-    return {**vocabulary, "threshold": qa.best_threshold(found["no_answer"].tolist(), best, _gold(table))}
+def calibrate(labels: Labels, answers: Answers, table: Table) -> Labels:
+    """The threshold of the best F1 on these rows, where some have no answer."""
+    if labels["threshold"] == ALWAYS:
+        return labels
+    best = [row[0].decode() for row in answers["nbest.answer"].tolist()]
+    return {**labels, "threshold": qa.best_threshold(answers["no_answer"].tolist(), best, _gold(table))}
 
 
-ANSWER = Task(
-    name="answer",
-    columns=task_columns.COLUMNS["answer"],
-    prepare=prepare,
-    vocabulary=vocabulary,
-    targets=targets,
-    features=graph.encode,
-    head=head,
-    loss=loss,
-    answers=answers,
-    score=score,
-    metrics=metric_names,
-    shown=worst,
-    best_by=("f1",),
-    calibrate=calibrate,
-    remarks=remarks,
-)
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of finding the answer in a text."""
+    return Problem(
+        labels,
+        SCHEMA,
+        Examples(graph.encode, targets, token_notes=partial(token_notes, labels)),
+        Build(partial(heads.token_model, num_outputs=2), widths={"logits": 2}),
+        Objective((Term("span", loss),)),
+        Forward(partial(answers, labels)),
+        Evaluator(("exact_match", "f1"), ("f1",), of_answers=scored, view=view, calibrate=partial(calibrate, labels)),
+    )
+
+
+SCHEMA = Schema(task_columns.COLUMNS["answer"], prepare=prepare)
+ANSWER = Task("answer", SCHEMA, learn, restore)

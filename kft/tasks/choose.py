@@ -6,26 +6,24 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 import pyarrow as pa
 
 from kft.data import task_columns
 from kft.data.faults import Faults
-from kft.data.store import Store
 from kft.data.table import Table
 from kft.data.task_columns import CHOICES, MOST_CHOICES
 from kft.errors import DataError
 from kft.evaluation import metrics, shown
 from kft.models import heads
-from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import classify
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Answers, Build, Evaluator, Examples, Forward, Labels, Problem, Schema, Task, View
 from kft.text import choices as graph
 
 
@@ -87,7 +85,7 @@ def _numbered(table: Table) -> Table:
     return replace(table, rows=numbered, readings={**table.readings, "label": reading})
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """The numbers of the choices."""
     names = _given(parts["train"])
     if len(names) < 2:
@@ -98,56 +96,43 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     return {"labels": [str(number) for number in range(len(names))]}
 
 
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A model of two texts with a single logit: how well they go together."""
-    return heads.sequence_model(preset, 1, **settings)
-
-
 def network(model: Any, num_texts: int) -> keras.Model:
-    """The same for the text with each of its choices: `(batch, choices)` logits."""
+    """How well a text goes with each of its choices, from a model of two texts: `logits` `(batch, choices)`."""
     single = keras.Model(model.input, model.output)
-    return heads.side_by_side(single, [graph.prefix(number) for number in range(1, num_texts)])
+    prefixes = [graph.prefix(number) for number in range(1, num_texts)]
+    whole = heads.side_by_side(single, dict(zip(prefixes, prefixes, strict=True)))
+    return keras.Model(
+        whole.input, {"logits": keras.layers.Concatenate(name="side_by_side")(list(whole.output.values()))}
+    )
 
 
-def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
-    """`choice`, its number `label`, its `score`, and the `scores` of all."""
-    return graph.answers(outputs, vocabulary["labels"], texts[1:])
+def evaluator_of(names: list[str]) -> Evaluator:
+    """Accuracy and the log loss; calibration, and the wrong choices made with most confidence."""
+
+    def scored(answers: Answers, table: Table) -> dict[str, Any]:
+        every = metrics.classification(answers["scores"], classify.class_ids(table, names), names)
+        return {name: every[name] for name in ("accuracy", "log_loss", "num_rows")}
+
+    def view(answers: Answers, table: Table) -> View:
+        return shown.chosen(answers["scores"], table, classify.class_ids(table, names), _given(table))
+
+    return Evaluator(["accuracy", "log_loss"], ("accuracy",), of_answers=scored, view=view)
 
 
-def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
-    """Calibration, and the wrong choices made with most confidence."""
-    return shown.chosen(found["scores"], table, targets(table, vocabulary), _given(table))
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of telling the right choice."""
+    names = labels["labels"]
+    return Problem(
+        labels,
+        SCHEMA,
+        Examples(graph.encode, classify.targets_of(names)),
+        Build(partial(heads.sequence_model, num_outputs=1), network, {"logits": len(names)}),
+        classify.objective_of(),
+        # `choice`, its number `label`, its `score`, and the `scores` of all.
+        Forward(lambda outputs, extras, texts: graph.answers(outputs["logits"], names, texts[1:])),
+        evaluator_of(names),
+    )
 
 
-def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
-    """The number of the right choice: `(rows,)` int32."""
-    return classify.targets(table, vocabulary)
-
-
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Accuracy, and the log loss."""
-    scored = metrics.classification(found["scores"], targets(table, vocabulary), vocabulary["labels"])
-    return {name: scored[name] for name in ("accuracy", "log_loss", "num_rows")}
-
-
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those that `score` gives."""
-    return ["accuracy", "log_loss"]
-
-
-CHOOSE = Task(
-    name="choose",
-    columns=task_columns.COLUMNS["choose"],
-    prepare=prepare,
-    vocabulary=vocabulary,
-    targets=targets,
-    features=graph.encode,
-    head=head,
-    network=network,
-    loss=classify.loss,
-    answers=answers,
-    score=score,
-    metrics=metric_names,
-    shown=worst,
-    best_by=("accuracy",),
-)
+SCHEMA = Schema(task_columns.COLUMNS["choose"], prepare=prepare)
+CHOOSE = Task("choose", SCHEMA, learn, restore)

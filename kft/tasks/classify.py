@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
 from kft.data import clean, task_columns
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
 from kft.evaluation import metrics, shown
+from kft.losses import classification
+from kft.losses.objective import Objective, Term
 from kft.models import heads
-from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Answers, Build, Evaluator, Examples, Forward, Labels, Problem, Schema, Targets, Task, View
 from kft.text import decode, tokens
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """The class names of train in a stable order; refuses what no classifier can learn from."""
+    names = class_names(parts)
+    labels: Labels = {"labels": names}
+    if recipe.class_weights is not None:
+        labels["class_weights"] = _class_weights(recipe.class_weights, class_ids(parts["train"], names), names)
+    return labels
+
+
+def class_names(parts: Mapping[str, Table]) -> list[str]:
+    """The class names of train.
+
+    Raises:
+        DataError: Fewer than two, or a label of another part that train lacks.
+    """
     names = clean.label_names(parts["train"])
     clean.check_labels(parts["train"], {name: part for name, part in parts.items() if name != "train"}, names)
-    learnt: Vocabulary = {"labels": names}
-    if recipe.class_weights is not None:
-        learnt["class_weights"] = _class_weights(recipe.class_weights, targets(parts["train"], learnt), names)
-    return learnt
+    return names
 
 
 def _class_weights(asked: str | dict[str, float], ids: np.ndarray, names: list[str]) -> list[float]:
@@ -42,89 +52,84 @@ def _class_weights(asked: str | dict[str, float], ids: np.ndarray, names: list[s
     return [float(asked[name]) for name in names]
 
 
-def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
+def class_ids(table: Table, names: list[str]) -> np.ndarray:
     """Class ids `(rows,)` int32.
 
     Raises:
         DataError: A label that training never saw.
     """
-    clean.check_known(table, vocabulary["labels"], "evaluation")
-    ids = {name: i for i, name in enumerate(vocabulary["labels"])}
+    clean.check_known(table, names, "evaluation")
+    ids = {name: i for i, name in enumerate(names)}
     return np.array([ids[label] for label in table.texts("label")], np.int32)
 
 
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A classifier of one text or two."""
-    return heads.sequence_model(preset, len(vocabulary["labels"]), **settings)
+def targets_of(names: list[str]) -> Any:
+    """The target `label`: class ids."""
+    return lambda table, store: {"label": class_ids(table, names)}
 
 
-class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of logits against class ids, with label smoothing.
-
-    Args:
-        label_smoothing: Share of each target spread evenly over all classes.
-
-    Reference:
-        Szegedy et al., 2016, sec. 7, https://arxiv.org/abs/1512.00567
-    """
-
-    def __init__(self, label_smoothing: float = 0.0):
-        super().__init__(name="crossentropy", reduction="sum")
-        self.label_smoothing = label_smoothing
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        logits = ops.cast(y_pred, "float32")  # (batch, classes)
-        log_probs = ops.log_softmax(logits, axis=-1)
-        targets = ops.one_hot(ops.cast(y_true, "int32"), logits.shape[-1])
-        targets = targets * (1.0 - self.label_smoothing) + self.label_smoothing / logits.shape[-1]
-        return -ops.sum(targets * log_probs, axis=-1)
-
-
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> SmoothedCrossentropy:
-    """Cross-entropy as the recipe asks for it."""
-    return SmoothedCrossentropy(recipe.label_smoothing)
-
-
-def weights(ids: np.ndarray, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
+def _weights(by_class: list[float], targets: Targets, store: Store) -> np.ndarray:
     """The weight of each row's class: a class of weight 2 counts as two rows would."""
-    by_class = vocabulary.get("class_weights") or [1.0] * len(vocabulary["labels"])
-    return np.asarray(by_class, np.float32)[ids]
+    return np.asarray(by_class, np.float32)[np.asarray(targets["label"])]
 
 
-def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
+def build_of(num_outputs: int) -> Build:
+    """A model of one text or two with so many logits."""
+    return Build(partial(heads.sequence_model, num_outputs=num_outputs), widths={"logits": num_outputs})
+
+
+def objective_of(label_smoothing: float = 0.0) -> Objective:
+    """Cross-entropy of the `logits` and the class ids."""
+
+    def loss(outputs: Any, targets: Any) -> Any:
+        return classification.crossentropy(outputs["logits"], targets["label"], label_smoothing)
+
+    return Objective((Term("label", loss),))
+
+
+def predictor_of(names: list[str]) -> Forward:
     """`label`, `score` and `scores` of each row."""
-    return decode.classes(outputs, vocabulary["labels"])
+    return Forward(lambda outputs, extras, texts: decode.classes(outputs["logits"], names), signature="classify")
 
 
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Accuracy, F1, MCC and the rest over all rows."""
-    return metrics.classification(found["scores"], targets(table, vocabulary), vocabulary["labels"])
+def evaluator_of(names: list[str]) -> Evaluator:
+    """Accuracy, F1, MCC and the rest over all rows; confusion, calibration and the worst rows."""
+
+    def scored(answers: Answers, table: Table) -> dict[str, Any]:
+        return metrics.classification(answers["scores"], class_ids(table, names), names)
+
+    return Evaluator(metric_names(names), ("accuracy",), of_answers=scored, view=view_of(names))
 
 
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those of the right answers."""
-    labels = vocabulary["labels"][:3]  # two have a metric that more have not
-    return list(metrics.scalars(metrics.classification(np.eye(len(labels)), range(len(labels)), labels)))
+def metric_names(names: list[str]) -> list[str]:
+    """The single numbers among the metrics of these classes."""
+    few = names[:3]  # two have a metric that more have not
+    return list(metrics.scalars(metrics.classification(np.eye(len(few)), range(len(few)), few)))
 
 
-def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+def view_of(names: list[str]) -> Any:
     """Confusion and calibration, and the wrong answers given with most confidence."""
-    return shown.classified(found["scores"], table, targets(table, vocabulary), vocabulary["labels"])
+
+    def view(answers: Answers, table: Table) -> View:
+        return shown.classified(answers["scores"], table, class_ids(table, names), names)
+
+    return view
 
 
-CLASSIFY = Task(
-    name="classify",
-    columns=task_columns.COLUMNS["classify"],
-    vocabulary=vocabulary,
-    targets=targets,
-    features=tokens.encode,
-    head=head,
-    loss=loss,
-    answers=answers,
-    score=score,
-    metrics=metric_names,
-    shown=worst,
-    best_by=("accuracy",),
-    served_as="classify",
-    weights=weights,
-)
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of telling these classes apart."""
+    names = labels["labels"]
+    by_class = labels.get("class_weights") or [1.0] * len(names)
+    return Problem(
+        labels,
+        SCHEMA,
+        Examples(tokens.encode, targets_of(names), weights=partial(_weights, by_class)),
+        build_of(len(names)),
+        objective_of(recipe.label_smoothing),
+        predictor_of(names),
+        evaluator_of(names),
+    )
+
+
+SCHEMA = Schema(task_columns.COLUMNS["classify"])
+CLASSIFY = Task("classify", SCHEMA, learn, restore)

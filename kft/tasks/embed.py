@@ -7,6 +7,7 @@ says how much. What is learnt is a model of one text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,21 @@ from kft.data.table import Table
 from kft.errors import DataError, RecipeError
 from kft.evaluation import metrics, retrieval, shown
 from kft.losses import contrastive
+from kft.losses.objective import IS_REAL, Objective, Term
 from kft.models import encoders
-from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Answers, Build, Evaluator, Examples, Forward, Labels, Problem, Schema, Targets, Task, View
 from kft.text import decode, tokens
 
 TEXTS = ("text", "text_pair", "negative")
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """The loss and the pooling, how many texts a row has, and the range of train's numbers."""
     refuse_frozen(recipe, "embed")
     train = parts["train"]
     loss = _loss_of(train, recipe)
-    learnt: Vocabulary = {"contrastive": loss, "pooling": recipe.pooling, "num_texts": len(_texts(train))}
+    learnt: Labels = {"contrastive": loss, "pooling": recipe.pooling, "num_texts": len(_texts(train))}
     if loss == "cosine":
         return {**learnt, **_range(train)}
     pairs = row_hashes(train, ["text_pair"], normalised)
@@ -97,13 +98,17 @@ def check(table: Table) -> None:
         )
 
 
-def targets(table: Table, vocabulary: Vocabulary, store: Store | None = None) -> np.ndarray:
-    """Whole numbers that are the same where texts are, `(rows, texts)` int32; of scored pairs the `(rows,)` numbers."""
-    if vocabulary["contrastive"] == "cosine":
-        return table.rows["label"].to_numpy().astype(np.float32)
+def targets(contrastive_loss: str, table: Table, store: Store) -> Targets:
+    """The `ids` of texts, the same where they are, `(rows, texts)` int32; of scored pairs the `number` `(rows,)`."""
+    if contrastive_loss == "cosine":
+        return {"number": _numbers(table)}
     hashes = np.stack([row_hashes(table, [name], normalised) for name in _texts(table)], axis=1)
     _, ids = np.unique(hashes, return_inverse=True)
-    return ids.reshape(hashes.shape).astype(np.int32)
+    return {"ids": ids.reshape(hashes.shape).astype(np.int32)}
+
+
+def _numbers(table: Table) -> np.ndarray:
+    return table.rows["label"].to_numpy().astype(np.float32)
 
 
 def features(preprocessor: Any, texts: Sequence[Any]) -> dict[str, Any]:
@@ -114,69 +119,74 @@ def features(preprocessor: Any, texts: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A model of one text."""
-    return encoders.sentence_encoder(preset, vocabulary["pooling"], **settings)
-
-
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> Any:
+def term_of(labels: Labels) -> Term:
     """The loss that the rows or the recipe ask for."""
-    if vocabulary["contrastive"] == "cosine":
-        return contrastive.CosineLoss(vocabulary["low"], vocabulary["high"])
-    if vocabulary["contrastive"] == "triplet":
-        return contrastive.TripletLoss()
-    return contrastive.ranking_loss(vocabulary["num_texts"])
+    names = encoders.OUTPUTS[: labels["num_texts"]]
+
+    def vectors(outputs: Any) -> list[Any]:
+        return [outputs[name] for name in names]
+
+    def cosine(outputs: Any, targets: Any) -> Any:
+        return contrastive.cosine_error(vectors(outputs), targets["number"], labels["low"], labels["high"])
+
+    def triplet(outputs: Any, targets: Any) -> Any:
+        return contrastive.triplet(vectors(outputs))
+
+    def ranking(outputs: Any, targets: Any) -> Any:
+        return contrastive.ranking(vectors(outputs), targets["ids"], targets[IS_REAL])
+
+    terms = {
+        "cosine": Term("cosine", cosine),
+        "triplet": Term("triplet", triplet),
+        "multiple_negatives": Term("ranking", ranking, compares_rows=True),
+    }
+    return terms[labels["contrastive"]]
 
 
-def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
-    """`embedding` of each text; of rows with several texts those of the others besides."""
-    return decode.vectors(outputs, ("embedding", *TEXTS[1:])[: len(texts)])
-
-
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+def evaluator_of(labels: Labels) -> Evaluator:
     """How well texts find their pairs; of scored pairs how close cosines come to the numbers."""
-    if vocabulary["contrastive"] == "cosine":
-        return metrics.regression(_similarities(found, vocabulary), targets(table, vocabulary))
-    return retrieval.scored(_ranks(found, table)[0])
+    if labels["contrastive"] != "cosine":
+
+        def found(answers: Answers, table: Table) -> dict[str, Any]:
+            return retrieval.scored(_ranks(answers, table)[0])
+
+        def last_found(answers: Answers, table: Table) -> View:
+            return shown.retrieved(*_ranks(answers, table), table)
+
+        return Evaluator(list(metrics.scalars(retrieval.scored([1]))), ("mrr",), of_answers=found, view=last_found)
+
+    def similarities(answers: Answers) -> np.ndarray:
+        """The cosines of the pairs, in the unit of the training numbers: `(rows,)`."""
+        cosines = np.einsum("rw,rw->r", answers["embedding"], answers["text_pair"])
+        return labels["low"] + cosines * (labels["high"] - labels["low"])
+
+    def scored(answers: Answers, table: Table) -> dict[str, Any]:
+        return metrics.regression(similarities(answers), _numbers(table))
+
+    def furthest(answers: Answers, table: Table) -> View:
+        return shown.regressed(similarities(answers), table, _numbers(table))
+
+    single = list(metrics.scalars(metrics.regression([0.0, 1.0], [0.0, 1.0])))
+    return Evaluator(single, ("spearman",), of_answers=scored, view=furthest)
 
 
-def _similarities(found: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> np.ndarray:
-    """The cosines of the pairs, in the unit of the training numbers: `(rows,)`."""
-    cosines = np.einsum("rw,rw->r", found["embedding"], found["text_pair"])
-    return vocabulary["low"] + cosines * (vocabulary["high"] - vocabulary["low"])
+def _ranks(answers: Answers, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    return retrieval.ranks(answers["embedding"], answers["text_pair"], table.texts("text"), table.texts("text_pair"))
 
 
-def _ranks(found: Mapping[str, np.ndarray], table: Table) -> tuple[np.ndarray, np.ndarray]:
-    return retrieval.ranks(found["embedding"], found["text_pair"], table.texts("text"), table.texts("text_pair"))
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of bringing texts that belong together near to each other."""
+    return Problem(
+        labels,
+        SCHEMA,
+        Examples(features, partial(targets, labels["contrastive"])),
+        Build(partial(encoders.sentence_encoder, pooling=labels["pooling"]), encoders.side_by_side),
+        Objective((term_of(labels),)),
+        # `embedding` of each text; of rows with several texts those of the others besides.
+        Forward(lambda outputs, extras, texts: decode.vectors(outputs, encoders.OUTPUTS[: len(texts)])),
+        evaluator_of(labels),
+    )
 
 
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those of the right answers."""
-    is_scored = vocabulary["contrastive"] == "cosine"
-    return list(metrics.scalars(metrics.regression([0.0, 1.0], [0.0, 1.0]) if is_scored else retrieval.scored([1])))
-
-
-def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
-    """The pairs that were found last, or whose cosine is furthest from their number."""
-    if vocabulary["contrastive"] == "cosine":
-        return shown.regressed(_similarities(found, vocabulary), table, targets(table, vocabulary))
-    return shown.retrieved(*_ranks(found, table), table)
-
-
-EMBED = Task(
-    name="embed",
-    columns=task_columns.COLUMNS["embed"],
-    check=check,
-    vocabulary=vocabulary,
-    targets=targets,
-    features=features,
-    head=head,
-    loss=loss,
-    answers=answers,
-    score=score,
-    metrics=metric_names,
-    shown=worst,
-    best_by=("spearman", "mrr"),
-    network=encoders.side_by_side,
-    reads=("text",),
-)
+SCHEMA = Schema(task_columns.COLUMNS["embed"], check=check, answered=("text",))
+EMBED = Task("embed", SCHEMA, learn, restore)

@@ -14,19 +14,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from kft.data import checks, edges, task_columns
 from kft.data.nested import SPANS
+from kft.data.records import records
 from kft.data.table import ROW, Table
 from kft.errors import DataError, did_you_mean
 from kft.evaluation import metrics, shown
 from kft.recipe import Recipe
-from kft.tasks import tag, task
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks import tag
+from kft.tasks.task import Answers, Evaluator, Generated, Labels, Problem, Schema, Task, View
 from kft.text import events, responses
-from kft.text import tagging as graph
 
 
 def prepare(table: Table) -> Table:
@@ -37,7 +36,7 @@ def prepare(table: Table) -> Table:
     return table
 
 
-def lessons(table: Table) -> Table:
+def training_rows(table: Table) -> Table:
     """Each text with its triggers as spans, and for each event the text that marks it with its arguments."""
     texts, spans, rows = [], [], []
     for text, found, row in zip(table.texts("text"), table.texts("events"), table.texts(ROW), strict=True):
@@ -57,12 +56,12 @@ def _span(part: Mapping[str, Any], sort: str, label: str) -> dict[str, Any]:
     return {"start": part["start"], "end": part["end"], "label": f"{sort}:{label}"}
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """What `tag` learns of triggers and arguments; refuses types and roles that training never saw."""
     train = parts["train"]
     if not any(train.texts("events")):
         raise DataError(f"{train.source}: no row has an event; expected some to learn from.")
-    learnt = tag.vocabulary({"train": lessons(train)}, recipe)
+    learnt = tag.learn({"train": training_rows(train)}, recipe)
     known = {name[2:] for name in learnt["labels"]}
     for table in parts.values():
         for index, found in enumerate(table.texts("events")):
@@ -81,25 +80,20 @@ def _names(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [*(("trigger", event["type"]) for event in found), *roles]
 
 
-def respond(model: Any, vocabulary: Vocabulary) -> Callable[[Sequence[Any]], dict[str, Any]]:
+def respond(labels: Labels, model: Any) -> Callable[[Sequence[Any]], dict[str, Any]]:
     """A function from texts to their events: the model tags the texts, and then those that mark the triggers."""
-    settings = {name: vocabulary[name] for name in ("labels", "missing")} | {"rule": tag.rule_of(vocabulary)}
+    settings = {name: labels[name] for name in ("labels", "missing")} | {"rule": tag.rule_of(labels)}
     return responses.responder(partial(events.answer, **settings), model)
 
 
-def limits(parts: Mapping[str, Table], vocabulary: Vocabulary) -> list[str]:
-    """Those of `tag`, of triggers and arguments."""
-    return tag.limits({name: lessons(table) for name, table in parts.items()}, vocabulary)
-
-
-def by_losses(found: Mapping[str, float]) -> dict[str, float]:
+def of_losses(means: Mapping[str, float]) -> dict[str, float]:
     """The mean loss of a word, in texts and in those that mark a trigger."""
-    return {"loss": found["loss"]}
+    return {"loss": means["tags"]}
 
 
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+def scored(answers: Answers, table: Table) -> dict[str, Any]:
     """Precision, recall and F1 of triggers with their type, and of arguments with their role and the event's type."""
-    truth, answered = _gold(table), _answered(found, vocabulary)
+    truth, answered = _gold(table), _answered(answers)
     scores: dict[str, Any] = {}
     for name, members in (("trigger", _triggers), ("argument", _arguments)):
         pair = ({(row, *one) for row, e in enumerate(rows) for one in members(e)} for rows in (truth, answered))
@@ -115,8 +109,8 @@ def _gold(table: Table) -> list[list[dict[str, Any]]]:
     ]
 
 
-def _answered(found: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[list[dict[str, Any]]]:
-    return [row["events"] for row in task.rows(found, vocabulary)]
+def _answered(answers: Answers) -> list[list[dict[str, Any]]]:
+    return [row["events"] for row in records(answers)]
 
 
 def _triggers(found: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
@@ -127,12 +121,7 @@ def _arguments(found: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     return [(event["type"], one["role"], one["start"], one["end"]) for event in found for one in event["arguments"]]
 
 
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """None in training, when nothing is extracted but the loss."""
-    return []
-
-
-def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+def view(answers: Answers, table: Table) -> View:
     """The rows with most triggers and arguments missed or made up."""
     truth, answered = (
         [
@@ -142,30 +131,28 @@ def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary)
             }
             for text, row in zip(table.texts("text"), rows, strict=True)
         ]
-        for rows in (_gold(table), _answered(found, vocabulary))
+        for rows in (_gold(table), _answered(answers))
     )
     return shown.sets(truth, answered, table)
 
 
-EXTRACT = Task(
-    name="extract",
-    columns=task_columns.COLUMNS["extract"],
-    prepare=prepare,
-    lessons=lessons,
-    vocabulary=vocabulary,
-    targets=tag.targets,
-    features=graph.encode,
-    head=tag.head,
-    loss=tag.loss,
-    counts=tag.counts,
-    answers=None,
-    respond=respond,
-    score=score,
-    metrics=metric_names,
-    shown=worst,
-    best_by=("loss",),
-    by_losses=by_losses,
-    limits=limits,
-    remarks=tag.remarks,
-    learnt=tag.learnt,
-)
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of finding events."""
+    tagging = tag.restore(labels, recipe)
+    examples = replace(
+        tagging.examples,
+        rows=training_rows,
+        notes=lambda parts: tag.notes(labels, {name: training_rows(table) for name, table in parts.items()}),
+    )
+    return replace(
+        tagging,
+        schema=SCHEMA,
+        examples=examples,
+        predictor=Generated(partial(respond, labels)),
+        # While it trains nothing is extracted, so that the loss is all there is.
+        evaluator=Evaluator((), ("loss",), of_answers=scored, of_losses=of_losses, view=view),
+    )
+
+
+SCHEMA = Schema(task_columns.COLUMNS["extract"], prepare=prepare)
+EXTRACT = Task("extract", SCHEMA, learn, restore)

@@ -11,56 +11,56 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from kft.data import clean
 from kft.data.table import Table
 from kft.losses import contrastive
+from kft.losses.objective import IS_REAL, Objective, Term
 from kft.models import encoders
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.classify import CLASSIFY
+from kft.tasks import classify
 from kft.tasks.embed import refuse_frozen
-from kft.tasks.task import Vocabulary
-from kft.text import decode
+from kft.tasks.task import Build, Examples, Labels, Problem, Task
+from kft.text import tokens
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """The class names of train, and the pooling."""
     refuse_frozen(recipe, "fewshot")
-    names = clean.label_names(parts["train"])
-    clean.check_labels(parts["train"], {name: part for name, part in parts.items() if name != "train"}, names)
-    return {"labels": names, "pooling": recipe.pooling}
+    return {"labels": classify.class_names(parts), "pooling": recipe.pooling}
 
 
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+def build_of(num_classes: int, pooling: str) -> Build:
     """A classifier of pooled vectors whose last layer does not train."""
-    model = encoders.vector_classifier(preset, len(vocabulary["labels"]), vocabulary["pooling"], **settings)
-    model.get_layer("logits").trainable = False
-    return model
+
+    def model(preset: Preset, **settings: Any) -> Any:
+        made = encoders.vector_classifier(preset, num_classes, pooling, **settings)
+        made.get_layer("logits").trainable = False
+        return made
+
+    return Build(model, network, {"logits": num_classes})
 
 
 def network(model: Any, num_texts: int) -> keras.Model:
-    """The classifier with the vector that its logits are computed from before them: `(batch, width + classes)`."""
-    vectors = model.get_layer("pool").output
-    return keras.Model(model.input, keras.layers.Concatenate(dtype="float32")([vectors, model.output]))
+    """The classifier with the `vectors` that its `logits` are computed from."""
+    return keras.Model(model.input, {"vectors": model.get_layer("pool").output, "logits": model.output})
 
 
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> contrastive.InBatchLoss:
+def loss(outputs: Any, targets: Any) -> Any:
     """The cosines of the rows of a batch against whether they are of one class."""
-    return contrastive.class_loss(len(vocabulary["labels"]))
+    return contrastive.supervised_contrast(outputs["vectors"], targets["label"], targets[IS_REAL])
 
 
-def finish(model: Any, outputs: np.ndarray, ids: np.ndarray) -> None:
+def fit_logits(model: Any, outputs: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> None:
     """Fits the last layer to the vectors of the training rows by logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
     logits = model.get_layer("logits")
-    fitted = LogisticRegression(max_iter=1000).fit(outputs[:, : -logits.units].astype(np.float64), ids)
+    fitted = LogisticRegression(max_iter=1000).fit(outputs["vectors"].astype(np.float64), targets["label"])
     weights, bias = fitted.coef_, fitted.intercept_
     if len(weights) == 1:  # of two classes it gives the second one's log odds alone
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
@@ -68,20 +68,18 @@ def finish(model: Any, outputs: np.ndarray, ids: np.ndarray) -> None:
     logits.bias.assign(bias)
 
 
-def answers(outputs: Any, vocabulary: Vocabulary, extras: Any, texts: Any) -> dict[str, Any]:
-    """`label`, `score` and `scores` of each row."""
-    labels = vocabulary["labels"]
-    return decode.classes(outputs[:, -len(labels) :], labels)
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of telling these classes apart by vectors."""
+    names = labels["labels"]
+    return Problem(
+        labels,
+        classify.SCHEMA,
+        Examples(tokens.encode, classify.targets_of(names)),
+        build_of(len(names), labels["pooling"]),
+        Objective((Term("contrast", loss, compares_rows=True),), in_closed_form=fit_logits),
+        classify.predictor_of(names),
+        classify.evaluator_of(names),
+    )
 
 
-FEWSHOT = replace(
-    CLASSIFY,
-    name="fewshot",
-    vocabulary=vocabulary,
-    head=head,
-    network=network,
-    loss=loss,
-    finish=finish,
-    answers=answers,
-    weights=None,
-)
+FEWSHOT = Task("fewshot", classify.SCHEMA, learn, restore)

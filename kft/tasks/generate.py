@@ -7,13 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kft.data import packing as lines
-from kft.data import task_columns
+from kft.data import packing, task_columns
 from kft.data.faults import Faults
 from kft.data.messages import BLANK
 from kft.data.nested import made_anew
@@ -21,12 +19,12 @@ from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError
 from kft.evaluation import metrics, overlap, shown
+from kft.losses.objective import Objective, Term
+from kft.losses.tokens import num_tokens, token_crossentropy
 from kft.models import generators, packed_attention
-from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks import tag
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Answers, Build, Evaluator, Examples, Generated, Labels, Problem, Schema, Targets, Task, View
 from kft.text import generation as graph
 from kft.text import prompts
 
@@ -60,14 +58,7 @@ def prepare(table: Table, template: int = prompts.NEWEST) -> Table:
     return replace(table, rows=rows)
 
 
-def learnt(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Conversations are written by the template that the run was trained with; the first runs do not name it."""
-    template = vocabulary.get("template", prompts.FIRST)
-    prompts.check(template)
-    return {"prepare": partial(prepare, template=template)}
-
-
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """How responses are written; refuses rows that have none."""
     if recipe.transfer == "features":
         raise RecipeError(
@@ -88,9 +79,9 @@ def check(table: Table) -> None:
     faults.refuse()
 
 
-def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
-    """The next token beside each token where that is part of the response, -1 elsewhere."""
-    return _aligned(tokens)
+def targets(table: Table, tokens: Store) -> Targets:
+    """The `tokens` that follow those of the response and the last of the prompt, -1 elsewhere."""
+    return {"tokens": _aligned(tokens)}
 
 
 def _aligned(tokens: Store) -> Aligned:
@@ -98,7 +89,7 @@ def _aligned(tokens: Store) -> Aligned:
     return Aligned(np.asarray(tokens.ids[name]), group=tokens.group_of(name), pad=graph.NOT_LEARNT)
 
 
-def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabulary) -> list[str]:
+def token_notes(preprocessor: Any, tokens: Store, table: Table) -> list[str]:
     """A note where responses were too long and have lost their end. Each of those fills a row of the store."""
     aligned = _aligned(tokens)
     last = aligned.values[tokens.offsets[aligned.group][1:] - 1]
@@ -112,40 +103,26 @@ def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabula
     ]
 
 
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+def build_of(settings: Mapping[str, Any], *, is_packed: bool) -> Build:
     """KerasHub's CausalLM or Seq2SeqLM, whose logits come from the pretrained network as they are."""
-    return generators.generator(preset, vocabulary["generation"], **settings)
+    if not is_packed:
+        return Build(partial(generators.generator, settings=settings))
+
+    def model(preset: Preset, **others: Any) -> Any:
+        packed_attention.refuse_others(preset)
+        return generators.generator(preset, settings, **others)
+
+    return Build(model, packed_attention.network)
 
 
-def packed_head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """The same, of a decoder that can keep rows apart."""
-    packed_attention.refuse_others(preset)
-    return head(preset, vocabulary, **settings)
+def loss(outputs: Any, targets: Any) -> Any:
+    """Cross-entropy over the tokens of the response."""
+    return token_crossentropy(outputs["logits"], targets["tokens"])
 
 
-class ResponseCrossentropy(keras.losses.Loss):
-    """Cross-entropy of the tokens of the response, their mean in each row."""
-
-    def __init__(self) -> None:
-        super().__init__(name="crossentropy", reduction="sum")
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return token_loss(y_true, y_pred)
-
-
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> ResponseCrossentropy:
-    """Cross-entropy over the responses."""
-    return ResponseCrossentropy()
-
-
-def respond(model: Any, vocabulary: Vocabulary) -> Any:
-    """A function from prompts to responses."""
-    return generators.respond(model, vocabulary["generation"])
-
-
-def unserved(vocabulary: Vocabulary) -> str | None:
+def unserved(settings: Mapping[str, Any]) -> str | None:
     """Why an export is refused: responses that are drawn cannot be compared with those of predict."""
-    decoding = vocabulary["generation"]["decoding"]
+    decoding = settings["decoding"]
     if decoding not in generators.DRAWN:
         return None
     return (
@@ -154,54 +131,45 @@ def unserved(vocabulary: Vocabulary) -> str | None:
     )
 
 
-def by_losses(found: Mapping[str, float]) -> dict[str, float]:
+def of_losses(means: Mapping[str, float]) -> dict[str, float]:
     """The mean loss of a token, and the perplexity that it stands for."""
-    return {"loss": found["loss"], "perplexity": metrics.perplexity(found["loss"])}
+    return {"loss": means["tokens"], "perplexity": metrics.perplexity(means["tokens"])}
 
 
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+def scored(answers: Answers, table: Table) -> dict[str, Any]:
     """ROUGE, BLEU, chrF and exact match of the generated texts."""
-    return overlap.scored(_texts(found), table.texts("response"))
+    return overlap.scored(_texts(answers), table.texts("response"))
 
 
-def _texts(found: Mapping[str, np.ndarray]) -> list[str]:
-    return [text.decode() for text in found["text"].tolist()]
+def _texts(answers: Answers) -> list[str]:
+    return [text.decode() for text in answers["text"].tolist()]
 
 
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those of the validation rows in training, when nothing is generated."""
-    return ["perplexity"]
-
-
-def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+def view(answers: Answers, table: Table) -> View:
     """The texts that share least with the truth."""
-    texts, truths = _texts(found), table.texts("response")
+    texts, truths = _texts(answers), table.texts("response")
     shared = [overlap.rouge(text, truth)["rougeL"] for text, truth in zip(texts, truths, strict=True)]
     return shown.generated(truths, texts, shared, table)
 
 
-ROW_BY_ROW = Task(
-    name="generate",
-    columns=task_columns.COLUMNS["generate"],
-    prepare=prepare,
-    check=check,
-    vocabulary=vocabulary,
-    targets=targets,
-    features=graph.encode,
-    head=head,
-    loss=loss,
-    counts=tag.counts,
-    answers=None,
-    score=score,
-    metrics=metric_names,
-    shown=worst,
-    best_by=("loss",),
-    remarks=remarks,
-    respond=respond,
-    by_losses=by_losses,
-    reads=("prompt",),
-    unserved=unserved,
-    learnt=learnt,
-)
-PACKED = replace(ROW_BY_ROW, head=packed_head, arrange=lines.pack, network=packed_attention.network)
-GENERATE = replace(ROW_BY_ROW, variants={"packed": PACKED})
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of responding to prompts."""
+    # Conversations are written by the template that the run was trained with; the first runs do not name it.
+    template = labels.get("template", prompts.FIRST)
+    prompts.check(template)
+    settings, is_packed = labels["generation"], labels.get("objective") == "packed"
+    examples = Examples(graph.encode, targets, token_notes=token_notes)
+    return Problem(
+        labels,
+        replace(SCHEMA, prepare=partial(prepare, template=template)),
+        replace(examples, pack=packing.pack) if is_packed else examples,
+        build_of(settings, is_packed=is_packed),
+        Objective((Term("tokens", loss, count=num_tokens("tokens")),)),
+        Generated(lambda model: generators.respond(model, settings), unserved(settings)),
+        # While it trains nothing is generated.
+        Evaluator(("perplexity",), ("loss",), of_answers=scored, of_losses=of_losses, view=view),
+    )
+
+
+SCHEMA = Schema(task_columns.COLUMNS["generate"], prepare=prepare, check=check, answered=("prompt",))
+GENERATE = Task("generate", SCHEMA, learn, restore)

@@ -8,142 +8,119 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from kft.data import clean, task_columns
-from kft.data.store import Aligned, Store
+from kft.data import task_columns
+from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import PresetError
-from kft.models import heads
+from kft.losses import classification
+from kft.losses.objective import Objective, Term
+from kft.losses.tokens import tag_crossentropy
+from kft.models import multi_head
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks import classify, tag
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Answers, Build, Evaluator, Forward, Labels, Problem, Targets, Task, View
 from kft.text import decode
 from kft.text import tagging as graph
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """The intents as `labels`, and what `tag` learns of the slots as `slots`."""
-    slots = tag.vocabulary(parts, recipe)
-    names = clean.label_names(parts["train"])
-    clean.check_labels(parts["train"], {name: part for name, part in parts.items() if name != "train"}, names)
-    return {"labels": names, "slots": slots}
+    slots = tag.learn(parts, recipe)
+    return {"labels": classify.class_names(parts), "slots": slots}
 
 
-def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
-    """For each token `intent x (slots + 1) + slot + 1`, the slot -1 where no word is read off it."""
-    slots = tag.targets(table, vocabulary["slots"], tokens)
-    intents = classify.targets(table, vocabulary)[tokens.texts]
-    by_token = np.repeat(intents, np.diff(tokens.offsets[slots.group]))
-    values = by_token * (len(vocabulary["slots"]["labels"]) + 1) + slots.values + 1
-    return Aligned(values.astype(np.int32), slots.group, pad=0)
-
-
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A model with the logits of the slots, then those of the intents, for each token.
+def build_of(num_intents: int, num_slots: int) -> Build:
+    """A model with the logits of the `intent` off the first token, and of the `slots` off each.
 
     Raises:
         PresetError: The first token of a decoder sees no other, so no intent can be read off it.
     """
-    if preset.is_causal():
-        raise PresetError(
-            f"preset {preset.name!r} is a decoder, whose first token sees no other; task joint reads the intent there. "
-            "Expected an encoder such as minilm or bert_base_en_uncased."
-        )
-    return heads.token_model(preset, len(vocabulary["slots"]["labels"]) + len(vocabulary["labels"]), **settings)
+
+    def model(preset: Preset, **settings: Any) -> Any:
+        if preset.is_causal():
+            raise PresetError(
+                f"preset {preset.name!r} is a decoder, whose first token sees no other; task joint reads the intent "
+                "there. Expected an encoder such as minilm or bert_base_en_uncased."
+            )
+        specs: dict[str, multi_head.HeadSpec] = {
+            "intent": {"num_outputs": num_intents, "reads": "first"},
+            "slots": {"num_outputs": num_slots, "reads": "tokens"},
+        }
+        return multi_head.multi_head_model(preset, specs, **settings)
+
+    def network(model: Any, num_texts: int) -> keras.Model:
+        outputs = model.output
+        if not isinstance(outputs, dict):  # the first version had both in one layer, the slots before the intents
+            outputs = {"intent": outputs[:, 0, num_slots:], "slots": outputs[:, :, :num_slots]}
+        return keras.Model(model.input, outputs)
+
+    return Build(model, network, {"intent": num_intents, "slots": num_slots})
 
 
-class JointCrossentropy(keras.losses.Loss):
-    """Cross-entropy of the intent at the first token, plus the mean of that of the words.
-
-    Args:
-        num_slots: Classes of words; the logits of the intents follow theirs.
-    """
-
-    def __init__(self, num_slots: int):
-        super().__init__(name="joint_crossentropy", reduction="sum")
-        self.num_slots = num_slots
-        self.words = tag.WordCrossentropy()
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        logits = ops.cast(y_pred, "float32")  # (batch, tokens, slots + intents)
-        both = ops.cast(y_true, "int32")  # (batch, tokens)
-        slots = self.words.call(both % (self.num_slots + 1) - 1, logits[:, :, : self.num_slots])
-        log_probs = ops.log_softmax(logits[:, 0, self.num_slots :], axis=-1)
-        is_intent = ops.one_hot(both[:, 0] // (self.num_slots + 1), log_probs.shape[-1])
-        return slots - ops.sum(is_intent * log_probs, axis=-1)
+def intent_loss(outputs: Any, targets: Any) -> Any:
+    """Cross-entropy of the intent."""
+    return classification.crossentropy(outputs["intent"], targets["intent"])
 
 
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> JointCrossentropy:
-    """The sum of both losses."""
-    return JointCrossentropy(len(vocabulary["slots"]["labels"]))
+def slot_loss(outputs: Any, targets: Any) -> Any:
+    """Mean of the cross-entropies of the words."""
+    return tag_crossentropy(outputs["slots"], targets["slots"])
 
 
-def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
+def answers(
+    labels: Labels, outputs: Mapping[str, Any], extras: Mapping[str, Any], texts: Sequence[Any]
+) -> dict[str, Any]:
     """`label`, `score` and `scores` of the intent, and what `tag` answers."""
-    num_slots = len(vocabulary["slots"]["labels"])
-    found = tag.answers(outputs[:, :, :num_slots], vocabulary["slots"], extras, texts)
-    first = graph.of_first_windows(outputs, extras, texts[0])
-    return {**decode.classes(first[:, num_slots:], vocabulary["labels"]), **found}
+    slots = tag.answers_of(labels["slots"], outputs["slots"], extras, texts)
+    intent = graph.of_first_windows(outputs["intent"], extras, texts[0])
+    return {**decode.classes(intent, labels["labels"]), **slots}
 
 
-def limits(parts: Mapping[str, Table], vocabulary: Vocabulary) -> list[str]:
-    """Those of the slots."""
-    return tag.limits(parts, vocabulary["slots"])
+def evaluator_of(labels: Labels) -> Evaluator:
+    """The metrics of `tag`; `intent_accuracy`; and `exact_match`, the share of rows that are wholly right."""
+    names, slots = labels["labels"], labels["slots"]
+
+    def scored(answers: Answers, table: Table) -> dict[str, Any]:
+        is_right = answers["scores"].argmax(axis=1) == classify.class_ids(table, names)
+        truth, answered = tag.compared(answers, table)
+        is_whole = is_right & np.array([a == b for a, b in zip(truth, answered, strict=True)])
+        own = {"intent_accuracy": float(is_right.mean()), "exact_match": float(is_whole.mean())}
+        return {**own, **tag.scored(slots, answers, table)}
+
+    def view(answers: Answers, table: Table) -> View:
+        figures, _ = classify.view_of(names)(answers, table)
+        return figures, tag.view(answers, table)[1]
+
+    single = ["intent_accuracy", "exact_match", *tag.metric_names(slots)]
+    return Evaluator(single, ("exact_match",), of_answers=scored, view=view)
 
 
-def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabulary) -> list[str]:
-    """Those on the slots."""
-    return tag.remarks(preprocessor, tokens, table, vocabulary["slots"])
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of telling the intent of a text and the slots in it."""
+    names, slots = labels["labels"], labels["slots"]
+    examples = tag.examples_of(slots)
+
+    def targets(table: Table, tokens: Store) -> Targets:
+        intents = classify.class_ids(table, names)[tokens.texts]
+        return {"intent": intents, "slots": tag.word_classes(slots, table, tokens)}
+
+    return Problem(
+        labels,
+        SCHEMA,
+        replace(examples, targets=targets),
+        build_of(len(names), len(slots["labels"])),
+        Objective((Term("intent", intent_loss), Term("slots", slot_loss))),
+        Forward(lambda outputs, extras, texts: answers(labels, outputs, extras, texts)),
+        evaluator_of(labels),
+    )
 
 
-def learnt(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Texts are read as the slots are."""
-    return tag.learnt(vocabulary["slots"])
-
-
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The metrics of `tag`, and of the intents `intent_accuracy`; `exact_match` is the share of rows wholly right."""
-    slots = tag.score(found, table, vocabulary["slots"])
-    is_right = found["scores"].argmax(axis=1) == classify.targets(table, vocabulary)
-    truth, answered = tag.compared(found, table, vocabulary["slots"])
-    is_whole = is_right & np.array([a == b for a, b in zip(truth, answered, strict=True)])
-    return {"intent_accuracy": float(is_right.mean()), "exact_match": float(is_whole.mean()), **slots}
-
-
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those that `score` gives."""
-    return ["intent_accuracy", "exact_match", *tag.metric_names(vocabulary["slots"])]
-
-
-def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
-    """The figures of the intents, and the rows with most wrong words."""
-    figures, _ = classify.worst(found, table, vocabulary)
-    return figures, tag.worst(found, table, vocabulary["slots"])[1]
-
-
-JOINT = Task(
-    name="joint",
-    columns=task_columns.COLUMNS["joint"],
-    prepare=tag.prepare,
-    derived=tag.TAG.derived,
-    reads=tag.TAG.reads,
-    vocabulary=vocabulary,
-    targets=targets,
-    features=tag.TAG.features,
-    head=head,
-    loss=loss,
-    answers=answers,
-    score=score,
-    metrics=metric_names,
-    shown=worst,
-    best_by=("exact_match",),
-    limits=limits,
-    remarks=remarks,
-    learnt=learnt,
-)
+SCHEMA = replace(tag.SCHEMA, columns=task_columns.COLUMNS["joint"])
+JOINT = Task("joint", SCHEMA, learn, restore)

@@ -11,23 +11,20 @@ Reference:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
 from kft.data import task_columns
 from kft.data.faults import Faults
 from kft.data.table import Table
 from kft.data.targets import INTEGER
 from kft.evaluation import metrics
-from kft.models import heads
-from kft.models.presets import Preset
+from kft.losses import classification
+from kft.losses.objective import Objective, Term
 from kft.recipe import Recipe
 from kft.tasks import classify
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Answers, Evaluator, Examples, Forward, Labels, Problem, Schema, Task
 from kft.text import decode, tokens
 
 
@@ -44,61 +41,36 @@ def check(table: Table) -> None:
     faults.refuse()
 
 
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """One logit for each rank but the lowest: is it above the rank before?"""
-    return heads.sequence_model(preset, len(vocabulary["labels"]) - 1, **settings)
-
-
-class ConditionalCrossentropy(keras.losses.Loss):
-    """Binary cross-entropy at each rank that a row has reached: is it above, or does it stop here?"""
-
-    def __init__(self) -> None:
-        super().__init__(name="conditional_crossentropy", reduction="sum")
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        logits = ops.cast(y_pred, "float32")  # (batch, ranks - 1)
-        ranks = ops.arange(logits.shape[-1], dtype="int32")
-        reached = ops.cast(y_true, "int32")[:, None]
-        is_above = ops.cast(reached > ranks, "float32")
-        # log(1 + exp(x)) - x * target, for the ranks that the row came to.
-        losses = ops.softplus(logits) - logits * is_above
-        return ops.sum(losses * ops.cast(reached >= ranks, "float32"), axis=-1)
-
-
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> ConditionalCrossentropy:
+def loss(outputs: Any, targets: Any) -> Any:
     """The loss of CORN, summed over the ranks."""
-    return ConditionalCrossentropy()
+    return classification.conditional_crossentropy(outputs["logits"], targets["label"])
 
 
-def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
-    """`label`, `score` and `scores` as for classes, and `value`, the mean rank."""
-    return decode.ranks(outputs, vocabulary["labels"])
-
-
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+def evaluator_of(names: list[str]) -> Evaluator:
     """The metrics of classes, and how far off the ranks are."""
-    return metrics.ordinal(found["scores"], classify.targets(table, vocabulary), vocabulary["labels"])
+
+    def scored(answers: Answers, table: Table) -> dict[str, Any]:
+        return metrics.ordinal(answers["scores"], classify.class_ids(table, names), names)
+
+    few = names[:3]  # two have a metric that more have not
+    single = list(metrics.scalars(metrics.ordinal(np.eye(len(few)), range(len(few)), few)))
+    return Evaluator(single, ("qwk",), of_answers=scored, view=classify.view_of(names))
 
 
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those of the right answers."""
-    labels = vocabulary["labels"][:3]  # two have a metric that more have not
-    return list(metrics.scalars(metrics.ordinal(np.eye(len(labels)), range(len(labels)), labels)))
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of telling a rank: one logit for each but the lowest, is it above the rank before?"""
+    names = labels["labels"]
+    return Problem(
+        labels,
+        SCHEMA,
+        Examples(tokens.encode, classify.targets_of(names)),
+        classify.build_of(len(names) - 1),
+        Objective((Term("rank", loss),)),
+        # `label`, `score` and `scores` as for classes, and `value`, the mean rank.
+        Forward(lambda outputs, extras, texts: decode.ranks(outputs["logits"], names), signature="classify"),
+        evaluator_of(names),
+    )
 
 
-ORDINAL = Task(
-    name="ordinal",
-    columns=task_columns.COLUMNS["ordinal"],
-    check=check,
-    vocabulary=classify.vocabulary,
-    targets=classify.targets,
-    features=tokens.encode,
-    head=head,
-    loss=loss,
-    answers=answers,
-    score=score,
-    metrics=metric_names,
-    shown=classify.worst,
-    best_by=("qwk",),
-    served_as="classify",
-)
+SCHEMA = Schema(task_columns.COLUMNS["ordinal"], check=check)
+ORDINAL = Task("ordinal", SCHEMA, classify.learn, restore)

@@ -1,12 +1,12 @@
 """Pretraining, from random weights or from a model's own: masked tokens, the next token, and pairs of sentences.
 
-The vocabulary's `objective` picks the variant of the task: `mlm`, `clm`, `nsp` or `sop`.
+The `objective` of the label spec is: `mlm`, `clm`, `nsp` or `sop`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,21 +14,24 @@ import numpy as np
 from keras import ops
 
 from kft.data import blocks, task_columns
-from kft.data.feed import Disguise
 from kft.data.masking import Masking, Pairing, num_hidden
-from kft.data.store import Aligned, Store
+from kft.data.store import Store
+from kft.data.streams import Collator
 from kft.data.table import Table
 from kft.errors import RecipeError
 from kft.evaluation import metrics
+from kft.losses.objective import Objective, Term
+from kft.losses.tokens import token_crossentropy
 from kft.models import language, presets
-from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Build, Evaluator, Examples, Generated, Labels, Problem, Schema, Targets, Task
 from kft.text import causal, layout, masked, responses
 
+PAIRS = ("nsp", "sop")
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """What is learnt, as asked for or as the backbone can; refuses what it cannot."""
     objective = _objective(recipe, presets.find(recipe.preset))
     if objective == "clm" and recipe.transfer != "full":
@@ -64,55 +67,39 @@ def _objective(recipe: Recipe, preset: Preset) -> str:
     return asked
 
 
-class RowLoss(keras.losses.Loss):
-    """A number for each row as a Keras loss.
-
-    Args:
-        function: (targets, logits) to `(batch,)`.
-    """
-
-    def __init__(self, function: Callable[[Any, Any], Any]):
-        super().__init__(name=function.__name__, reduction="sum")
-        self.function = function
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return self.function(y_true, y_pred)
+def token_loss(outputs: Any, targets: Any) -> Any:
+    """Cross-entropy of the hidden or following tokens."""
+    return token_crossentropy(outputs["tokens"], targets["tokens"])
 
 
-def hidden_token_loss(y_true: Any, y_pred: Any) -> Any:
-    """`token_loss` of what comes after the pair."""
-    return token_loss(y_true[:, 1:], y_pred[:, 1:])
+def pair_loss(outputs: Any, targets: Any) -> Any:
+    """Cross-entropy of the pair, 0 for rows that have none (Devlin et al., 2019, app. A.2)."""
+    return token_crossentropy(outputs["pair"][:, None], targets["pair"][:, None])
 
 
-def pair_and_token_loss(y_true: Any, y_pred: Any) -> Any:
-    """Cross-entropy of the pair, where there is one, and `token_loss` of the rest (Devlin et al., 2019, app. A.2)."""
-    return token_loss(y_true[:, :1], y_pred[:, :1, :2]) + hidden_token_loss(y_true, y_pred)
-
-
-def pairs_right(y_true: Any, y_pred: Any) -> Any:
+def pairs_right(outputs: Any, targets: Any) -> Any:
     """1 for each row whose pair is told right."""
-    answer = ops.cast(y_pred[:, 0, 1] > y_pred[:, 0, 0], "int32")
-    return ops.cast(ops.cast(y_true[:, 0], "int32") == answer, "float32")
+    answer = ops.cast(outputs["pair"][:, 1] > outputs["pair"][:, 0], "int32")
+    return ops.cast(ops.cast(targets["pair"], "int32") == answer, "float32")
 
 
-def pairs(y_true: Any, y_pred: Any) -> Any:
+def pairs(outputs: Any, targets: Any) -> Any:
     """1 for each row that has a pair."""
-    return ops.cast(y_true[:, 0] >= 0, "float32")
+    return ops.cast(targets["pair"] >= 0, "float32")
 
 
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> RowLoss:
-    """Cross-entropy, as the objective has it."""
-    return RowLoss(pair_and_token_loss if vocabulary["objective"] in ("nsp", "sop") else token_loss)
-
-
-def masked_head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
+def masked_build(*, has_pairs: bool) -> Build:
     """KerasHub's MaskedLM, or kft's for pairs."""
-    return language.masked_model(preset, **settings, has_pairs=vocabulary["objective"] in ("nsp", "sop"))
+    network = _own_outputs if has_pairs else _tokens_of
+    return Build(partial(language.masked_model, has_pairs=has_pairs), network)
 
 
-def causal_head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """KerasHub's CausalLM."""
-    return language.causal_model(preset, **settings)
+def _own_outputs(model: Any, num_texts: int) -> keras.Model:
+    return keras.Model(model.input, model.output)
+
+
+def _tokens_of(model: Any, num_texts: int) -> keras.Model:
+    return keras.Model(model.input, {"tokens": model.output})
 
 
 def masking(recipe: Recipe, preprocessor: Any) -> Masking:
@@ -122,106 +109,93 @@ def masking(recipe: Recipe, preprocessor: Any) -> Masking:
     return Masking(tokenizer.mask_token_id, ordinary, recipe.mask_rate, recipe.whole_word_mask, recipe.seed)
 
 
-def pairing(kind: Any) -> Callable[[Recipe, Any], Disguise]:
+def pairing(recipe: Recipe, kind: Any, preprocessor: Any) -> Collator:
     """What moves sentences and hides tokens."""
-
-    def disguise(recipe: Recipe, preprocessor: Any) -> Disguise:
-        packing = layout.of(preprocessor)
-        special = (len(packing.start), len(packing.middle), len(packing.end))
-        return Pairing(masking(recipe, preprocessor), kind, special)
-
-    return disguise
+    packing = layout.of(preprocessor)
+    special = (len(packing.start), len(packing.middle), len(packing.end))
+    return Pairing(masking(recipe, preprocessor), kind, special)
 
 
-def num_maskable(table: Table, vocabulary: Vocabulary, store: Store) -> np.ndarray:
-    """How many tokens of each row may be hidden: `(rows,)`. Which of them are is decided batch by batch."""
+def no_targets(table: Table, store: Store) -> Targets:
+    """Which tokens are hidden is decided batch by batch."""
+    return {}
+
+
+def num_masked(mask_rate: float, targets: Targets, store: Store) -> np.ndarray:
+    """How many tokens of each row are hidden: `(rows,)`."""
     offsets = store.offsets[store.group_of("word")]
-    return np.add.reduceat(np.append(store.ids["word"] >= 0, 0), offsets[:-1]).astype(np.int32)
+    maskable = np.add.reduceat(np.append(store.ids["word"] >= 0, 0), offsets[:-1])
+    return num_hidden(maskable, mask_rate)
 
 
-def masked_counts(maskable: np.ndarray, vocabulary: Vocabulary, store: Store) -> np.ndarray:
-    """The hidden tokens of each row: `(rows,)`."""
-    return num_hidden(maskable, vocabulary["mask_rate"])
-
-
-def following(table: Table, vocabulary: Vocabulary, store: Store) -> Aligned:
+def following(table: Table, store: Store) -> Targets:
     """The token after each token."""
-    return blocks.following(store)
+    return {"tokens": blocks.following(store)}
 
 
-def block_counts(aligned: Aligned, vocabulary: Vocabulary, store: Store) -> np.ndarray:
+def block_lengths(targets: Targets, store: Store) -> np.ndarray:
     """The tokens of each block: `(rows,)`."""
     return store.lengths
 
 
-def by_losses(found: Mapping[str, float]) -> dict[str, float]:
+def of_losses(means: Mapping[str, float]) -> dict[str, float]:
     """The mean loss, and the perplexity that the loss of the tokens stands for (in mlm of the hidden ones)."""
-    by_token = found["tokens"] if "tokens" in found else found["loss"]
-    scores = {"loss": found["loss"], "perplexity": metrics.perplexity(by_token)}
-    if "pairs" in found:
-        scores["pair_accuracy"] = found["pairs_right"] / found["pairs"] if found["pairs"] else 0.0
+    scores = {"loss": sum(means[name] for name in ("pair", "tokens") if name in means)}
+    scores["perplexity"] = metrics.perplexity(means["tokens"])
+    if "pairs" in means:
+        scores["pair_accuracy"] = means["pairs_right"] / means["pairs"] if means["pairs"] else 0.0
     return scores
 
 
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those beside the loss."""
-    return ["perplexity", *(["pair_accuracy"] if vocabulary["objective"] in ("nsp", "sop") else [])]
-
-
-def nothing_to_show(found: Mapping[str, Any], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
-    """The report has the curves alone."""
-    return [], []
-
-
-def fills(model: Any, vocabulary: Vocabulary) -> Callable[[Any], dict[str, Any]]:
+def fill(model: Any) -> Callable[[Any], dict[str, Any]]:
     """From texts to what stands behind their masks."""
     return responses.responder(masked.fill, model)
 
 
-def perplexities(model: Any, vocabulary: Vocabulary) -> Callable[[Any], dict[str, Any]]:
-    """From texts to how well they are foreseen."""
+def judge(model: Any) -> Callable[[Any], dict[str, Any]]:
+    """From texts to how well they are predicted."""
     return responses.responder(causal.judge, model)
 
 
-MLM = Task(
-    name="pretrain",
-    columns=task_columns.COLUMNS["pretrain"],
-    vocabulary=vocabulary,
-    targets=num_maskable,
-    features=masked.encode,
-    head=masked_head,
-    loss=loss,
-    counts=masked_counts,
-    answers=None,
-    score=None,
-    by_losses=by_losses,
-    metrics=metric_names,
-    shown=nothing_to_show,
-    best_by=("loss",),
-    disguise=masking,
-    respond=fills,
-)
-CLM = replace(
-    MLM,
-    targets=following,
-    features=causal.encode,
-    head=causal_head,
-    counts=block_counts,
-    arrange=blocks.cut,
-    disguise=None,
-    respond=perplexities,
-)
-PAIRS = replace(
-    MLM,
-    features=masked.encode_pairs,
-    measures={"tokens": RowLoss(hidden_token_loss), "pairs_right": RowLoss(pairs_right), "pairs": RowLoss(pairs)},
-)
-PRETRAIN = replace(
-    MLM,
-    variants={
-        "mlm": MLM,
-        "clm": CLM,
-        "nsp": replace(PAIRS, disguise=pairing("nsp")),
-        "sop": replace(PAIRS, disguise=pairing("sop")),
-    },
-)
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of the objective."""
+    objective = labels["objective"]
+    if objective == "clm":
+        return Problem(
+            labels,
+            SCHEMA,
+            Examples(causal.encode, following, pack=blocks.cut),
+            Build(language.causal_model, _tokens_of),
+            Objective((Term("tokens", token_loss, count=block_lengths),)),
+            Generated(judge),
+            Evaluator(("perplexity",), ("loss",), of_losses=of_losses),
+        )
+    hidden = Term("tokens", token_loss, count=partial(num_masked, labels["mask_rate"]))
+    if objective == "mlm":
+        return Problem(
+            labels,
+            SCHEMA,
+            Examples(masked.encode, no_targets, collate=partial(masking, recipe)),
+            masked_build(has_pairs=False),
+            Objective((hidden,)),
+            Generated(fill),
+            Evaluator(("perplexity",), ("loss",), of_losses=of_losses),
+        )
+    return Problem(
+        labels,
+        SCHEMA,
+        Examples(masked.encode_pairs, no_targets, collate=partial(pairing, recipe, objective)),
+        masked_build(has_pairs=True),
+        Objective((Term("pair", pair_loss), hidden)),
+        Generated(fill),
+        Evaluator(
+            ("perplexity", "pair_accuracy"),
+            ("loss",),
+            of_losses=of_losses,
+            values={"pairs_right": pairs_right, "pairs": pairs},
+        ),
+    )
+
+
+SCHEMA = Schema(task_columns.COLUMNS["pretrain"])
+PRETRAIN = Task("pretrain", SCHEMA, learn, restore)

@@ -17,7 +17,9 @@ import pyarrow as pa
 from kft.data import checks, edges, task_columns
 from kft.data.faults import Faults
 from kft.data.table import Table
+from kft.recipe import Recipe
 from kft.tasks import classify
+from kft.tasks.task import Labels, Problem, Schema, Task
 from kft.text import marks
 from kft.text.marks import SIGNS
 
@@ -65,11 +67,16 @@ def _marked(text: str, spans: list[dict[str, Any]]) -> str:
     return text
 
 
-RELATE = replace(
-    classify.CLASSIFY,
-    name="relate",
-    columns=task_columns.COLUMNS["relate"],
-    prepare=prepare,
-    features=marks.encode,
-    best_by=("macro_f1",),
-)
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """Classification of texts whose marks are read."""
+    problem = classify.restore(labels, recipe)
+    return replace(
+        problem,
+        schema=SCHEMA,
+        examples=replace(problem.examples, features=marks.encode),
+        evaluator=replace(problem.evaluator, best_by=("macro_f1",)),
+    )
+
+
+SCHEMA = Schema(task_columns.COLUMNS["relate"], prepare=prepare)
+RELATE = Task("relate", SCHEMA, classify.learn, restore)

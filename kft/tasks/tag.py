@@ -6,12 +6,11 @@ word is read off its first token, however many parts it has, and so it is scored
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
 from kft.data import checks, detokenized, edges, reach, store, task_columns
 from kft.data.reach import Missed
@@ -20,14 +19,16 @@ from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
 from kft.evaluation import entities, shown
 from kft.evaluation.entities import Span
+from kft.losses.objective import Objective, Term
+from kft.losses.tokens import num_tokens, tag_crossentropy
 from kft.models import heads
-from kft.models.presets import Preset
 from kft.recipe import Recipe
-from kft.tasks.task import Task, Vocabulary
+from kft.tasks.task import Answers, Build, Evaluator, Examples, Forward, Labels, Problem, Schema, Targets, Task, View
 from kft.text import tagging as graph
 from kft.text import words
 from kft.text.tagging import OUTSIDE
 
+BEST_BY = ("entity_f1", "token_accuracy")
 RARE = 0.02
 """Up to this share of spans off the edges of words is put down to slips of those who marked them."""
 
@@ -45,7 +46,7 @@ def prepare(table: Table) -> Table:
     return detokenized.with_text(table)
 
 
-def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
+def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """The classes of words, how tags of entities are written, the class of a word without a token, what a word is."""
     train = parts["train"]
     if "spans" in train.names():
@@ -68,7 +69,7 @@ def vocabulary(parts: Mapping[str, Table], recipe: Recipe) -> Vocabulary:
     else:
         kinds = sorted({tag.partition("-")[2] for tag in tags - {OUTSIDE}})
         classes, missing = [OUTSIDE, *(f"{position}-{kind}" for kind in kinds for position in "BI")], 0
-    learnt: Vocabulary = {"labels": classes, "scheme": scheme, "missing": missing, "words": _rule(train)}
+    learnt: Labels = {"labels": classes, "scheme": scheme, "missing": missing, "words": _rule(train)}
     for table in parts.values():
         _check_known(table, learnt)
     return learnt
@@ -83,9 +84,9 @@ def _rule(train: Table) -> str:
     return words.CHARACTERS if won > RARE else words.WORDS
 
 
-def rule_of(vocabulary: Vocabulary) -> str:
+def rule_of(labels: Labels) -> str:
     """The rule that words are found by; runs of versions that had one only do not name it."""
-    return vocabulary.get("words", words.FIRST)
+    return labels.get("words", words.FIRST)
 
 
 def _off_edges(table: Table, rule: str) -> Missed:
@@ -94,30 +95,30 @@ def _off_edges(table: Table, rule: str) -> Missed:
     return reach.off_edges(table.texts("text"), _gold(table), _found_words(table, rule))
 
 
-def limits(parts: Mapping[str, Table], vocabulary: Vocabulary) -> list[str]:
+def notes(labels: Labels, parts: Mapping[str, Table]) -> list[str]:
     """Notes on spans that begin or end inside a word, and on what was made of that."""
-    notes, rule = [], rule_of(vocabulary)
+    told, rule = [], rule_of(labels)
     if rule == words.CHARACTERS:
         found = _off_edges(parts["train"], words.WORDS)
-        notes.append(
+        told.append(
             f"{parts['train'].where(found.row)}: the span {found.example} is part of a word; "
             f"{found.told('spans of train')} are, so texts are read by the character rather than by the word."
         )
     inside = "character" if rule == words.CHARACTERS else "word"
     for name, table in parts.items():
         if (found := _off_edges(table, rule)).count:
-            notes.append(
+            told.append(
                 f"{table.where(found.row)}: the span {found.example} begins or ends inside a {inside}; "
                 f"{found.told(f'spans of {name}')} do, and no answer can equal them."
             )
-    return notes
+    return told
 
 
-def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabulary) -> list[str]:
+def token_notes(labels: Labels, preprocessor: Any, tokens: Store, table: Table) -> list[str]:
     """A note on what shares a token with something else, and so cannot be told from it."""
-    labels, is_plain = vocabulary["labels"], vocabulary["scheme"] == "plain"
-    tags = list(_word_tags(table, vocabulary))
-    found = reach.by_tokens(tags, labels[vocabulary["missing"]], tokens, is_plain=is_plain)
+    is_plain = labels["scheme"] == "plain"
+    tags = list(_word_tags(table, labels))
+    found = reach.by_tokens(tags, labels["labels"][labels["missing"]], tokens, is_plain=is_plain)
     if not found.count:
         return []
     what = "words" if is_plain else "entities"
@@ -127,14 +128,14 @@ def remarks(preprocessor: Any, tokens: Store, table: Table, vocabulary: Vocabula
     ]
 
 
-def _check_known(table: Table, vocabulary: Vocabulary) -> None:
+def _check_known(table: Table, labels: Labels) -> None:
     """Refuses a tag or a type that training never saw."""
-    known = vocabulary["labels"] if vocabulary["scheme"] == "plain" else sorted(_kinds(vocabulary))
+    known = labels["labels"] if labels["scheme"] == "plain" else sorted(_kinds(labels))
     column = "spans" if "spans" in table.names() else "tags"
     for index, row in enumerate(table.texts(column)):
         for value in row:
             name = value["label"] if column == "spans" else value
-            if column == "tags" and vocabulary["scheme"] != "plain":
+            if column == "tags" and labels["scheme"] != "plain":
                 name = name.partition("-")[2]
                 if not name:
                     continue
@@ -145,15 +146,15 @@ def _check_known(table: Table, vocabulary: Vocabulary) -> None:
                 )
 
 
-def _kinds(vocabulary: Vocabulary) -> set[str]:
-    return {name[2:] for name in vocabulary["labels"] if name != OUTSIDE}
+def _kinds(labels: Labels) -> set[str]:
+    return {name[2:] for name in labels["labels"] if name != OUTSIDE}
 
 
-def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
+def word_classes(labels: Labels, table: Table, tokens: Store) -> Aligned:
     """The class of the word that is read off each token, -1 for tokens of which none is."""
-    ids = {name: i for i, name in enumerate(vocabulary["labels"])}
+    ids = {name: i for i, name in enumerate(labels["labels"])}
     classes, num_words = [], []
-    for tags in _word_tags(table, vocabulary):
+    for tags in _word_tags(table, labels):
         classes += [ids[tag] for tag in tags]
         num_words.append(len(tags))
     begins = np.concatenate([[0], np.cumsum(num_words)])[:-1]
@@ -164,12 +165,12 @@ def targets(table: Table, vocabulary: Vocabulary, tokens: Store) -> Aligned:
     return Aligned(np.array([*classes, -1], np.int32)[np.where(word >= 0, begins[text] + word, -1)], group)
 
 
-def _word_tags(table: Table, vocabulary: Vocabulary) -> Iterator[list[str]]:
+def _word_tags(table: Table, labels: Labels) -> Iterator[list[str]]:
     """The true class of each word, text by text: of the given words, else of those that the graph finds."""
     if "spans" in table.names():
-        for spans, places in zip(_gold(table), _found_words(table, rule_of(vocabulary)), strict=True):
+        for spans, places in zip(_gold(table), _found_words(table, rule_of(labels)), strict=True):
             yield entities.at_words(spans, places)
-    elif vocabulary["scheme"] == "plain":
+    elif labels["scheme"] == "plain":
         yield from table.texts("tags")
     else:
         for tags in table.texts("tags"):
@@ -192,103 +193,75 @@ def _gold(table: Table) -> Iterator[list[Span]]:
         yield [(span["start"], span["end"], span["label"]) for span in row]
 
 
-def head(preset: Preset, vocabulary: Vocabulary, **settings: Any) -> Any:
-    """A model with the classes' logits for each token."""
-    return heads.token_model(preset, len(vocabulary["labels"]), **settings)
-
-
-class WordCrossentropy(keras.losses.Loss):
-    """Cross-entropy of the tokens that words are read off, their mean in each row."""
-
-    def __init__(self) -> None:
-        super().__init__(name="crossentropy", reduction="sum")
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        logits = ops.cast(y_pred, "float32")  # (batch, tokens, classes)
-        targets = ops.cast(y_true, "int32")  # (batch, tokens)
-        is_read = ops.cast(targets >= 0, "float32")
-        log_probs = ops.log_softmax(logits, axis=-1)
-        losses = -ops.sum(ops.one_hot(ops.maximum(targets, 0), logits.shape[-1]) * log_probs, axis=-1)
-        return ops.sum(losses * is_read, axis=-1) / ops.maximum(ops.sum(is_read, axis=-1), 1.0)
-
-
-def loss(recipe: Recipe, vocabulary: Vocabulary) -> WordCrossentropy:
+def loss(outputs: Any, targets: Any) -> Any:
     """Cross-entropy over the words."""
-    return WordCrossentropy()
+    return tag_crossentropy(outputs["logits"], targets["tags"])
 
 
-def counts(aligned: Aligned, vocabulary: Vocabulary, tokens: Store) -> np.ndarray:
-    """The words of each row, or what else its tokens have a class for: `(rows,)`."""
-    return np.add.reduceat(np.append(aligned.values >= 0, 0), tokens.offsets[aligned.group][:-1])
-
-
-def answers(outputs: Any, vocabulary: Vocabulary, extras: Mapping[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
+def answers_of(labels: Labels, logits: Any, extras: Mapping[str, Any], texts: Any) -> dict[str, Any]:
     """`words` with their places, their `tags`, and `entities` unless the tags are plain."""
-    labels, scheme, missing = (vocabulary[name] for name in ("labels", "scheme", "missing"))
-    return graph.answers(outputs, labels, scheme, missing, extras, texts, rule_of(vocabulary))
+    names, scheme, missing = (labels[name] for name in ("labels", "scheme", "missing"))
+    return graph.answers(logits, names, scheme, missing, extras, texts, rule_of(labels))
 
 
-def learnt(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Texts are read by the rule that the run was trained with."""
-    return {"features": graph.reader(rule_of(vocabulary))}
+def examples_of(labels: Labels) -> Examples:
+    """Texts read by the rule that the run was trained with, and the class of each word, `tags`."""
+
+    def targets(table: Table, tokens: Store) -> Targets:
+        return {"tags": word_classes(labels, table, tokens)}
+
+    features = graph.reader(rule_of(labels))
+    return Examples(features, targets, notes=partial(notes, labels), token_notes=partial(token_notes, labels))
 
 
-def score(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> dict[str, Any]:
+def scored(labels: Labels, answers: Answers, table: Table) -> dict[str, Any]:
     """Entity precision, recall and F1 by seqeval, and the accuracy of tags, over the words or spans of the rows."""
-    return entities.scored(*compared(found, table, vocabulary), is_plain=vocabulary["scheme"] == "plain")
+    return entities.scored(*compared(answers, table), is_plain=labels["scheme"] == "plain")
 
 
-def compared(
-    found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary
-) -> tuple[list[list[str]], list[list[str]]]:
+def compared(answers: Answers, table: Table) -> tuple[list[list[str]], list[list[str]]]:
     """True and answered tags, one for each word of the rows, or for each character where rows have spans."""
     if "spans" not in table.names():
-        answered = [[tag.decode() for tag in row if tag] for row in found["tags"]]
+        answered = [[tag.decode() for tag in row if tag] for row in answers["tags"]]
         return table.texts("tags"), answered
     truth, answered = [], []
-    for text, gold, spans in zip(table.texts("text"), _gold(table), _predicted(found), strict=True):
+    for text, gold, spans in zip(table.texts("text"), _gold(table), _predicted(answers), strict=True):
         truth.append(entities.of_spans(gold, len(text)))
         answered.append(entities.of_spans(spans, len(text)))
     return truth, answered
 
 
-def _predicted(found: Mapping[str, np.ndarray]) -> Iterator[list[Span]]:
+def _predicted(answers: Answers) -> Iterator[list[Span]]:
     """The answered entities of each text."""
     names = ("entities.start", "entities.end", "entities.type")
-    for starts, ends, kinds in zip(*(found[name] for name in names), strict=True):
+    for starts, ends, kinds in zip(*(answers[name] for name in names), strict=True):
         filled = [(int(start), int(end), kind.decode()) for start, end, kind in zip(starts, ends, kinds, strict=True)]
         yield [span for span in filled if span[2]]
 
 
-def metric_names(vocabulary: Vocabulary) -> list[str]:
-    """Those of the right answers."""
-    labels = vocabulary["labels"]
-    return list(entities.metric_names(labels, is_plain=vocabulary["scheme"] == "plain"))
+def metric_names(labels: Labels) -> list[str]:
+    """The single numbers among the metrics."""
+    return list(entities.metric_names(labels["labels"], is_plain=labels["scheme"] == "plain"))
 
 
-def worst(found: Mapping[str, np.ndarray], table: Table, vocabulary: Vocabulary) -> tuple[list[Any], list[Any]]:
+def view(answers: Answers, table: Table) -> View:
     """The rows with most wrong words."""
-    return shown.tagged(*compared(found, table, vocabulary), table)
+    return shown.tagged(*compared(answers, table), table)
 
 
-TAG = Task(
-    name="tag",
-    columns=task_columns.COLUMNS["tag"],
-    prepare=prepare,
-    derived=("marks",),
-    reads=("text",),
-    vocabulary=vocabulary,
-    targets=targets,
-    features=graph.encode,
-    head=head,
-    loss=loss,
-    counts=counts,
-    answers=answers,
-    score=score,
-    metrics=metric_names,
-    shown=worst,
-    best_by=("entity_f1", "token_accuracy"),
-    limits=limits,
-    remarks=remarks,
-    learnt=learnt,
-)
+def restore(labels: Labels, recipe: Recipe) -> Problem:
+    """The problem of telling the class of each word."""
+    num_classes = len(labels["labels"])
+    return Problem(
+        labels,
+        SCHEMA,
+        examples_of(labels),
+        Build(partial(heads.token_model, num_outputs=num_classes), widths={"logits": num_classes}),
+        Objective((Term("tags", loss, count=num_tokens("tags")),)),
+        Forward(lambda outputs, extras, texts: answers_of(labels, outputs["logits"], extras, texts)),
+        Evaluator(metric_names(labels), BEST_BY, of_answers=partial(scored, labels), view=view),
+    )
+
+
+SCHEMA = Schema(task_columns.COLUMNS["tag"], prepare=prepare, derived=("marks",), answered=("text",))
+TAG = Task("tag", SCHEMA, learn, restore)

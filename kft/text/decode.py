@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -72,6 +72,6 @@ def values(outputs: tf.Tensor, mean: float, deviation: float) -> dict[str, tf.Te
     return {"value": tf.squeeze(tf.cast(outputs, tf.float32), axis=-1) * deviation + mean}
 
 
-def vectors(outputs: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
-    """The vectors of the texts of a row, `(batch, width)` float32 each, from `(batch, names * width)`."""
-    return dict(zip(names, tf.split(tf.cast(outputs, tf.float32), len(names), axis=-1), strict=True))
+def vectors(outputs: Mapping[str, tf.Tensor], names: Sequence[str]) -> dict[str, tf.Tensor]:
+    """The vectors of the texts of a row by name: `(batch, width)` float32 each."""
+    return {name: tf.cast(outputs[name], tf.float32) for name in names}

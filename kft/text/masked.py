@@ -178,7 +178,6 @@ def fill(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     padded = positions.to_tensor(0)
     padded = tf.pad(padded, [[0, 0], [0, tf.cast(tf.equal(tf.shape(padded)[1], 0), tf.int32)]])
     logits = responses.outputs(model, {**cut.features, "mask_positions": padded})  # (windows, masks, vocabulary)
-    logits = logits[:, tf.shape(logits)[1] - tf.shape(padded)[1] :]  # what comes before is of sentence pairs
     is_asked = tf.sequence_mask(ragged.lengths(positions), tf.shape(padded)[1])
     names = responses.token_texts(preprocessor.tokenizer)
     probabilities = tf.nn.softmax(tf.boolean_mask(tf.cast(logits, tf.float32), is_asked), axis=-1)

@@ -11,11 +11,15 @@ import tensorflow as tf
 
 
 def outputs(model: Any, features: dict[str, tf.Tensor]) -> tf.Tensor:
-    """A model's outputs as a tensor of TensorFlow, whatever backend computes them; in a graph on TensorFlow alone."""
-    if keras.config.backend() == "tensorflow":
-        return model(features, training=False)
-    found = model({name: np.asarray(value) for name, value in features.items()}, training=False)
-    return tf.constant(keras.ops.convert_to_numpy(keras.ops.cast(found, "float32")))
+    """A model's outputs as a tensor of TensorFlow, whatever backend computes them; in a graph on TensorFlow alone.
+
+    Of a model with several outputs those for tokens, which are named `tokens`.
+    """
+    is_tensorflow = keras.config.backend() == "tensorflow"
+    inputs = features if is_tensorflow else {name: np.asarray(value) for name, value in features.items()}
+    made = model(inputs, training=False)
+    made = made["tokens"] if isinstance(made, dict) else made
+    return made if is_tensorflow else tf.constant(keras.ops.convert_to_numpy(keras.ops.cast(made, "float32")))
 
 
 def responder(

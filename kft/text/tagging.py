@@ -86,10 +86,10 @@ def _words_of_tokens(found: Words, tokens: offsets.Tokens) -> tuple[tf.Tensor, t
 
 
 def of_first_windows(outputs: tf.Tensor, extras: Mapping[str, Any], text: Any) -> tf.Tensor:
-    """The outputs for the first token of each of `(batch,)` texts: `(batch, …)` from `(windows, tokens, …)`."""
+    """The outputs for the first window of each of `(batch,)` texts: `(batch, …)` from `(windows, …)`."""
     numbers = tf.range(tf.size(tf.convert_to_tensor(text)))
     first = tf.searchsorted(tf.cast(extras[TEXT], tf.int32), numbers)
-    return tf.gather(tf.convert_to_tensor(outputs)[:, 0], first)
+    return tf.gather(tf.convert_to_tensor(outputs), first)
 
 
 def word_logits(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kft.data.batches import Batch
-from kft.data.feed import totals_of
+from kft.data.streams import totals_of
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,6 @@ class Windows:
         """
         an_epoch, an_update = self.batches_per_epoch * self.pieces, self.accumulated * self.pieces
         return call // an_epoch * -(-an_epoch // an_update) + call % an_epoch // an_update
-
-
-def expected_weights(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """How much each row would count if all tokens, or rows, weighed the same: `(rows,)` float64.
-
-    Losses are divided by the sum of these, not by that of the weights themselves: in an update of a single row its
-    weight would cancel out, and rare classes would weigh less the smaller a batch is.
-
-    Args:
-        weights: How much the loss of each row of a part counts: `(rows,)`.
-        counts: How many tokens, or rows, it is the mean of: `(rows,)`.
-
-    >>> expected_weights(np.array([3.0, 1.0]), np.array([1.0, 1.0])).tolist()
-    [2.0, 2.0]
-    """
-    return counts * (weights.sum(dtype=np.float64) / max(counts.sum(dtype=np.float64), 1e-12))
 
 
 def update_totals(planned: Sequence[Batch], counts: np.ndarray, accumulated: int) -> np.ndarray:

@@ -13,54 +13,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from kft.data.batches import Batch
 from kft.errors import TrainingError, printable
 from kft.training import optimizers
 from kft.training.history import History
-
-
-class BatchLoss(keras.metrics.Metric):
-    """The loss of the latest batch alone, where Keras's own `loss` is a mean since the start of the epoch.
-
-    Args:
-        loss: The Keras loss to apply.
-        name: Of the metric.
-    """
-
-    def __init__(self, loss: Any, name: str = "batch_loss"):
-        super().__init__(name=name)
-        self.loss = loss
-        self.value = self.add_variable((), "zeros", name="value", aggregation="sum")
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        self.value.assign(ops.cast(self.loss(y_true, y_pred, sample_weight), self.value.dtype))
-
-    def result(self) -> Any:
-        return ops.convert_to_tensor(self.value)  # JAX does not take the variable itself
-
-
-def batch_losses(loss: Any, measures: Mapping[str, Any]) -> list[BatchLoss]:
-    """The metrics that follow each batch: its loss, and what else is measured, as `batch_<name>`."""
-    return [BatchLoss(loss), *(BatchLoss(measure, f"batch_{name}") for name, measure in measures.items())]
-
-
-class BatchMeans(keras.callbacks.Callback):
-    """Gathers what the metrics say of each batch in `model.evaluate`.
-
-    Attributes:
-        found: By name, a number for each batch.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: dict[str, list[float]] = {}
-
-    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        for name, value in (logs or {}).items():
-            if name.startswith("batch_"):
-                self.found.setdefault(name.removeprefix("batch_"), []).append(float(np.mean(value)))
+from kft.training.learner import LOSS_PREFIX
 
 
 class Watch(keras.callbacks.Callback):
@@ -74,7 +32,8 @@ class Watch(keras.callbacks.Callback):
         part: The batches of this call, one a step.
         sources: (rows of a batch) to the rows of the table that they are from.
         micro_batches: Pieces that each of them is fed in.
-        scales: What the summed losses of each are multiplied by to make the mean over its rows: `(batches,)`.
+        scales: By term, what its summed losses of each batch are multiplied by to make the mean over its rows:
+            `(batches,)`.
         first_update: The step that ends with the first update of the weights, if loss scaling does not skip it.
         progress: What shows each step.
         interrupted: Tells whether a signal asked to stop.
@@ -90,7 +49,7 @@ class Watch(keras.callbacks.Callback):
         part: Sequence[Batch],
         sources: Callable[[np.ndarray], np.ndarray],
         micro_batches: int,
-        scales: Sequence[float] | np.ndarray,
+        scales: Mapping[str, np.ndarray],
         first_update: int,
         progress: Progress,
         interrupted: Callable[[], bool],
@@ -102,19 +61,23 @@ class Watch(keras.callbacks.Callback):
         self.first_update, self.progress, self.interrupted = first_update, progress, interrupted
         self.losses: list[float] = []
         self.failure: TrainingError | None = None
-        self._pieces: list[float] = []
+        self._pieces: list[dict[str, float]] = []
         self._has_checked = step >= first_update
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._pieces.append(float((logs or {})["batch_loss"]))
+        self._pieces.append({name: float((logs or {})[LOSS_PREFIX + name]) for name in self.scales})
         norm = optimizers.gradient_norm(self.model.optimizer)
-        if not (math.isfinite(self._pieces[-1]) and math.isfinite(norm)):
-            self.failure = self._not_finite(self._pieces[-1], norm)
+        if not all(map(math.isfinite, [*self._pieces[-1].values(), norm])):
+            self.failure = self._not_finite(sum(self._pieces[-1].values()), norm)
             self.model.stop_training = True
             return
         if len(self._pieces) < self.micro_batches:
             return
-        loss, rate = sum(self._pieces) * float(self.scales[len(self.losses)]), self.rate(self.step)
+        by_term = {
+            name: sum(piece[name] for piece in self._pieces) * float(scales[len(self.losses)])
+            for name, scales in self.scales.items()
+        }
+        loss, rate = sum(by_term.values()), self.rate(self.step)
         self._pieces = []
         self.step += 1
         self.losses.append(loss)
@@ -124,6 +87,7 @@ class Watch(keras.callbacks.Callback):
                 "step": self.step,
                 "epoch": self.epoch,
                 "loss": loss,
+                **({f"loss_{name}": value for name, value in by_term.items()} if len(by_term) > 1 else {}),
                 "learning_rate": rate,
                 "gradient_norm": norm,
             }

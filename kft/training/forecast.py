@@ -161,7 +161,8 @@ def _activation_bytes(model: Any, batch: Batch) -> float:
     tokens = len(batch.rows) * batch.length
     per_layer = tokens * width * (34 + 5 * heads * batch.length / width)
     # Logits of each token and their gradients, which the loss takes in float32.
-    logits = tokens * float(model.output.shape[-1]) * 8 if len(model.output.shape) > 2 else 0.0
+    outputs = model.output.values() if isinstance(model.output, dict) else [model.output]
+    logits = tokens * 8.0 * sum(output.shape[-1] for output in outputs if len(output.shape) > 2)
     return layers * per_layer * (2 if model.compute_dtype == "float32" else 1) + logits
 
 

@@ -10,14 +10,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from kft.data import batches
-from kft.data.feed import Disguise, Feed, accept_any_shape, for_keras, in_row_order
-from kft.data.store import Aligned, Store, sliced
+from kft.data import batches, feed
+from kft.data.store import Store, sliced
+from kft.data.streams import Stream
 from kft.errors import OutOfMemory
-from kft.training.callbacks import BatchMeans
 from kft.training.devices import Devices, memory_errors
+from kft.training.learner import RowValues
 
 TEXTS, TEXTS_OF_TOKENS = 16_384, 1024
+
+
+Outputs = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,14 @@ class Slice:
         rows: Which rows of the store, all those of these texts.
         store: Their tokens.
         texts: The strings of each text column.
-        outputs: `(rows, …)` float32; `(rows, tokens, …)` where the network answers for each token.
+        outputs: By name `(rows, …)` float32; `(rows, tokens, …)` where the network answers for each token.
         extras: The features that the network does not read, `(rows, tokens)` each, and `text` `(rows,)`.
     """
 
     rows: slice
     store: Store
     texts: list[list[str]]
-    outputs: np.ndarray
+    outputs: Outputs
     extras: dict[str, np.ndarray]
 
 
@@ -47,90 +50,95 @@ def slices(
     Raises:
         OutOfMemory: Not even one row for each device fits.
     """
-    is_by_token = len(network.output.shape) > 2
-    num_rows, size = 0, TEXTS_OF_TOKENS if is_by_token else TEXTS
+    num_rows, size = 0, TEXTS_OF_TOKENS if any(_by_token(network).values()) else TEXTS
     for number, texts in enumerate(sliced(columns, len(columns[0]), size)):
         part = store.part(number * size, number * size + len(texts[0]))
         rows = np.arange(len(part))
         names = {name for name in part.ids if name not in network.input}
         extras = part.batch(rows, int(part.lengths.max()), names) if names else {}
-        found = outputs(network, part, devices, batch_size)
+        made = outputs(network, part, devices, batch_size)
         yield Slice(
-            slice(num_rows, num_rows + len(part)), part, texts, found, {**extras, "text": part.texts.astype(np.int32)}
+            slice(num_rows, num_rows + len(part)), part, texts, made, {**extras, "text": part.texts.astype(np.int32)}
         )
         num_rows += len(part)
 
 
-def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: int) -> np.ndarray:
-    """The network's raw outputs for every row, in row order: `(rows, …)` float32, those for tokens padded with 0.
+def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: int) -> Outputs:
+    """The network's outputs for every row, in row order: `(rows, …)` float32, those for tokens padded with 0.
 
     Batches that the device has no memory for are halved.
 
     Raises:
         OutOfMemory: Not even one row for each device fits.
     """
-    longest = int(store.lengths.max())
-    is_by_token = len(network.output.shape) > 2
+    longest, by_token = int(store.lengths.max()), _by_token(network)
+    is_by_token = any(by_token.values())
     lengths = tuple(range(32, longest, 32)) + (longest,) if is_by_token else shapes(store, devices)
-    while True:
-        planned = batches.plan(
-            store.lengths, batch_size, shuffle=False, fixed_lengths=lengths, multiple_of=devices.count
-        )
+
+    def predicted(batch_size: int) -> Outputs:
+        planned = _planned(store, devices, batch_size, lengths)
         alike = itertools.groupby(planned, lambda batch: batch.length) if is_by_token else [(longest, planned)]
+        feeds = [feed.for_keras(feed.to_predict(store, list(part), list(network.input))) for _, part in alike]
+        feed.accept_any_shape(network, feeds[0])
+        parts = [network.predict(each, verbose=0) for each in feeds]
+        found = {}
+        for name, is_wide in by_token.items():
+            values = [np.asarray(part[name], np.float32) for part in parts]
+            whole = np.concatenate([_padded(each, longest) for each in values] if is_wide else values)
+            found[name] = feed.in_row_order(whole, planned)
+        return found
+
+    return _in_memory(predicted, store, devices, batch_size)
+
+
+def row_values(model: RowValues, stream: Stream, devices: Devices, batch_size: int) -> dict[str, np.ndarray]:
+    """Numbers of every row, such as its losses, in row order: `(rows,)` float64 each; the outputs are never held.
+
+    Args:
+        model: Computes them of a batch.
+        stream: The rows with their targets.
+        devices: Where it computes.
+        batch_size: Rows in a batch; halved where the device has no memory for them.
+
+    Raises:
+        OutOfMemory: Not even one row for each device fits.
+    """
+
+    def computed(batch_size: int) -> dict[str, np.ndarray]:
+        planned = _planned(stream.store, devices, batch_size, shapes(stream.store, devices))
+        fed = feed.for_keras(feed.to_evaluate(stream, planned, list(model.network.input)))
+        feed.accept_any_shape(model, fed)
+        found = model.predict(fed, verbose=0)
+        return {name: feed.in_row_order(np.asarray(each, np.float64), planned) for name, each in found.items()}
+
+    return _in_memory(computed, stream.store, devices, batch_size)
+
+
+def _planned(store: Store, devices: Devices, batch_size: int, lengths: Sequence[int]) -> list[batches.Batch]:
+    return batches.plan(store.lengths, batch_size, shuffle=False, fixed_lengths=lengths, multiple_of=devices.count)
+
+
+def _in_memory(compute: Callable[[int], Any], store: Store, devices: Devices, batch_size: int) -> Any:
+    """What `compute` makes of a batch size, halved until its batches fit.
+
+    Raises:
+        OutOfMemory: Not even one row for each device fits.
+    """
+    longest = int(store.lengths.max())
+    advice = f"out of memory with a single row of {longest} tokens. Ask for a smaller max_length"
+    while True:
         try:
-            with memory_errors(
-                lambda: f"out of memory with a single row of {longest} tokens. Ask for a smaller max_length"
-            ):
-                feeds = [for_keras(Feed(store, list(part), list(network.input))) for _, part in alike]
-                accept_any_shape(network, feeds[0])
-                found = [np.asarray(network.predict(feed, verbose=0), np.float32) for feed in feeds]
-            wide = [_padded(values, longest) for values in found] if is_by_token else found
-            return in_row_order(np.concatenate(wide), planned)
+            with memory_errors(lambda: advice):
+                return compute(batch_size)
         except OutOfMemory:
             if batch_size <= devices.count:
                 raise
         batch_size //= 2
 
 
-def means(
-    network: keras.Model,
-    store: Store,
-    targets: np.ndarray | Aligned,
-    weights: np.ndarray,
-    devices: Devices,
-    batch_size: int,
-    disguise: Disguise | None = None,
-) -> dict[str, float]:
-    """The mean over all rows, by their weights, of each loss that follows the batches; the outputs are never held.
-
-    Args:
-        network: Compiled with `callbacks.batch_losses`.
-        store: The tokens of the rows.
-        targets: `(rows, …)`, or aligned with the tokens.
-        weights: `(rows,)` float32.
-        devices: Where it computes.
-        batch_size: Rows in a batch; halved where the device has no memory for them.
-        disguise: What the network sees of a batch.
-
-    Raises:
-        OutOfMemory: Not even one row for each device fits.
-    """
-    lengths, longest = shapes(store, devices), int(store.lengths.max())
-    while True:
-        planned = batches.plan(
-            store.lengths, batch_size, shuffle=False, fixed_lengths=lengths, multiple_of=devices.count
-        )
-        feed, gathered = Feed(store, planned, list(network.input), targets, weights, disguise=disguise), BatchMeans()
-        try:
-            with memory_errors(lambda: f"out of memory with a single row of {longest} tokens"):
-                network.evaluate(for_keras(feed), verbose=0, callbacks=[gathered])
-        except OutOfMemory:
-            if batch_size <= devices.count:
-                raise
-            batch_size //= 2
-            continue
-        shares = np.array([weights[b.rows[: len(b.rows) - b.num_padding]].sum() for b in planned], np.float64)
-        return {name: float(shares @ values / max(shares.sum(), 1e-12)) for name, values in gathered.found.items()}
+def _by_token(network: keras.Model) -> dict[str, bool]:
+    """Whether each output is one for each token."""
+    return {name: len(output.shape) > 2 for name, output in network.output.items()}
 
 
 def responded(
@@ -148,12 +156,12 @@ def responded(
             order = np.argsort([-len(text) for text in texts[0]], kind="stable")
             order = order if len(order) > batch_size else np.arange(len(order))
             parts_of = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-            found = joined([respond([[column[row] for row in rows] for column in texts]) for rows in parts_of])
+            found = concatenated([respond([[column[row] for row in rows] for column in texts]) for rows in parts_of])
             parts.append({name: values[np.argsort(order)] for name, values in found.items()})
-    return joined(parts)
+    return concatenated(parts)
 
 
-def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def concatenated(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """The answers of several slices as those of one: `(rows, …)` each, filled up to the widest."""
     arrays = [{name: np.asarray(value) for name, value in part.items()} for part in parts]
     return {name: np.concatenate(_equally_wide([part[name] for part in arrays])) for name in arrays[0]}

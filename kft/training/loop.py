@@ -21,18 +21,20 @@ import keras
 import numpy as np
 
 from kft import disk
-from kft.data import batches
-from kft.data.feed import Disguise, Feed, for_keras, totals_of
-from kft.data.store import Aligned, Store
+from kft.data import feed, streams
+from kft.data.store import Store
+from kft.data.streams import Step, Stream, totals_of
 from kft.errors import Interrupted, TrainingError
 from kft.evaluation import metrics
+from kft.losses.objective import STREAM, Objective
 from kft.models.finite import not_finite
 from kft.recipe import Recipe
 from kft.training import callbacks, checkpoints, inference, optimizers
 from kft.training import history as histories
-from kft.training.accumulation import Windows, expected_weights, update_totals
+from kft.training.accumulation import Windows, update_totals
 from kft.training.checkpoints import Position
 from kft.training.devices import Devices, memory_errors
+from kft.training.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -40,54 +42,56 @@ class Trainer:
     """A model made ready for `model.fit`, and how its batches are planned.
 
     Attributes:
-        network: Token features to raw outputs, compiled; shares its layers with the task model.
+        learner: The compiled model: a network, which shares its layers with the task model, and an objective.
         devices: Where it computes.
         recipe: The knobs.
         rate: The learning rate as a function of the step.
         windows: Which batches make up an update of the weights, and which pieces a batch.
-        disguise: What makes the batches of each epoch from the store's; None where they are the same in each.
     """
 
-    network: keras.Model
+    learner: Learner
     devices: Devices
     recipe: Recipe
     rate: optimizers.WarmupDecay
     windows: Windows
-    disguise: Disguise | None = None
+
+    @property
+    def network(self) -> keras.Model:
+        """Token features to named outputs."""
+        return self.learner.network
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self.learner.objective
 
     @property
     def micro_batches(self) -> int:
         """Pieces that each batch is computed in, one after the other, where memory is short."""
         return self.windows.pieces
 
-    @property
-    def inputs(self) -> list[str]:
-        """The names of the network's inputs."""
-        return list(self.network.input)
-
-    def plan(self, store: Store, epoch: int) -> list[batches.Batch]:
-        """The batches of one epoch."""
-        return plan(store, self.recipe, self.devices, epoch)
+    def plan(self, sources: Mapping[str, Stream], epoch: int) -> list[Step]:
+        """The steps of one epoch."""
+        return plan({name: stream.store for name, stream in sources.items()}, self.recipe, self.devices, epoch)
 
     def feed(
-        self,
-        store: Store,
-        part: list[batches.Batch],
-        targets: np.ndarray | Aligned | None,
-        weights: np.ndarray | None = None,
-        totals: np.ndarray | None = None,
-        epoch: int = 0,
+        self, sources: Mapping[str, Stream], part: list[Step], totals: Mapping[str, np.ndarray], epoch: int = 0
     ) -> Any:
-        """What `model.fit` takes for these batches, or `model.predict` where there are no targets."""
-        return for_keras(
-            Feed(
-                store,
+        """What `model.fit` takes for these steps.
+
+        Args:
+            sources: The rows by stream.
+            part: The steps.
+            totals: By term, what the weights of the rows of each step are divided by: `(steps,)`.
+            epoch: The pass over the rows of the first stream, from 0.
+        """
+        return feed.for_keras(
+            feed.to_train(
+                sources,
                 part,
-                self.inputs,
-                targets,
-                weights,
-                totals=totals,
-                disguise=self.disguise,
+                list(self.network.input),
+                totals,
+                {term.name: term.stream for term in self.objective.terms},
                 epoch=epoch,
                 pieces=self.micro_batches,
                 multiple_of=self.devices.count,
@@ -108,14 +112,14 @@ class Outcome:
         return self.position.num_rows / self.position.train_s if self.position.train_s else 0.0
 
 
-def plan(store: Store, recipe: Recipe, devices: Devices, epoch: int) -> list[batches.Batch]:
-    """The shuffled batches of one epoch, in the shapes these devices like."""
-    return batches.plan(
-        store.lengths,
-        recipe.batch_size,
+def plan(stores: Mapping[str, Store], recipe: Recipe, devices: Devices, epoch: int) -> list[Step]:
+    """The shuffled steps of one epoch, in the shapes these devices like."""
+    return streams.plan(
+        stores,
+        dict.fromkeys(stores, recipe.batch_size),
         seed=recipe.seed,
         epoch=epoch,
-        fixed_lengths=inference.shapes(store, devices),
+        fixed_lengths={name: inference.shapes(store, devices) for name, store in stores.items()},
         multiple_of=devices.count,
     )
 
@@ -133,7 +137,7 @@ def windows_of(recipe: Recipe, batches_per_epoch: int, micro_batches: int = 1) -
 
 def prepare(
     network: keras.Model,
-    loss: Any,
+    objective: Objective,
     recipe: Recipe,
     devices: Devices,
     *,
@@ -141,22 +145,18 @@ def prepare(
     factors: Mapping[str, float],
     batches_per_epoch: int,
     micro_batches: int = 1,
-    disguise: Disguise | None = None,
-    measures: Mapping[str, Any] | None = None,
 ) -> Trainer:
     """Compiles a network for training. Call inside the devices' scope.
 
     Args:
-        network: Token features to raw outputs, frozen where it should be; shares its layers with the task model.
-        loss: The Keras loss on its raw outputs.
+        network: Token features to named outputs, frozen where it should be; shares its layers with the task model.
+        objective: What is minimised.
         recipe: The knobs.
         devices: Where to compute.
         peak: The peak learning rate.
         factors: What multiplies the rate of some variables, by path.
         batches_per_epoch: Batches in one pass over the rows.
         micro_batches: Pieces that each batch is computed in.
-        disguise: What makes the batches of each epoch from the store's.
-        measures: Further losses to follow, by name.
     """
     if devices.backend == "tensorflow" and devices.platform == "cpu":
         from kft.accelerate import kernels
@@ -164,22 +164,18 @@ def prepare(
         kernels.use(network)
     windows = windows_of(recipe, batches_per_epoch, micro_batches)
     rate = optimizers.schedule(recipe, peak, windows)
-    network.compile(
+    learner = Learner(network, objective)
+    learner.compile(
         optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors),
-        loss=loss,
-        weighted_metrics=callbacks.batch_losses(loss, measures or {}),
         jit_compile=devices.jit_compile,
     )
-    network.optimizer.build(network.trainable_variables)
-    return Trainer(network, devices, recipe, rate, windows, disguise)
+    learner.optimizer.build(network.trainable_variables)
+    return Trainer(learner, devices, recipe, rate, windows)
 
 
 def train(
     trainer: Trainer,
-    store: Store,
-    targets: np.ndarray | Aligned,
-    weights: np.ndarray | None = None,
-    counts: np.ndarray | None = None,
+    sources: Mapping[str, Stream],
     *,
     run_dir: Path,
     validate: Callable[[], dict[str, float]] | None,
@@ -190,13 +186,12 @@ def train(
 ) -> Outcome:
     """Trains from a checkpoint, and leaves the weights to keep in the network.
 
+    In each term, the loss of an update is the weighted sum over its rows, divided by what they count and by the mean
+    weight of all rows.
+
     Args:
         trainer: The compiled model.
-        store: Token features of the training rows.
-        targets: `(rows, …)` targets, or aligned with the tokens.
-        weights: `(rows,)` float32, how much the loss of each row counts; None for equal weights.
-        counts: `(rows,)` float32, how many tokens it is the mean of; None for 1. The loss of an update is the weighted
-            sum over its rows, divided by what they count and by the mean weight of all rows.
+        sources: The training rows by stream, the one that epochs are counted by first.
         run_dir: Where history, TensorBoard and checkpoints go.
         validate: Gives the metrics of the validation rows, prefixed `val_`; None keeps the last weights.
         best_by: The validation metric, without prefix, whose best weights are kept.
@@ -209,11 +204,10 @@ def train(
         OutOfMemory: A batch does not fit the device's memory.
         Interrupted: SIGINT or SIGTERM came; a checkpoint of the last finished step was written.
     """
-    recipe, network, folder = trainer.recipe, trainer.network, run_dir / checkpoints.FOLDER
+    recipe, learner, folder = trainer.recipe, trainer.learner, run_dir / checkpoints.FOLDER
     position = _restored(trainer, start, run_dir)
     total = total_steps(recipe, trainer.windows.batches_per_epoch)
-    weights = np.ones(len(store), np.float32) if weights is None else weights
-    expected = expected_weights(weights, np.ones(len(store), np.float32) if counts is None else counts)
+    expected = {term.name: sources[term.stream].expected_weights(term.name) for term in trainer.objective.terms}
     if start is not None:
         checkpoints.refuse_other_plan(start, position, trainer.windows.batches_per_epoch, total)
     epoch_losses = [r["loss"] for r in histories.read(run_dir) if r["kind"] == "step" and r["epoch"] == position.epoch]
@@ -224,8 +218,8 @@ def train(
     ):
         # A signal in the last step of the fit leaves its epoch to be ended.
         while (position.step < total or position.batch) and not _is_stale(position, recipe):
-            planned = trainer.plan(store, position.epoch)[: total - position.step + position.batch]
-            totals = update_totals(planned, expected, recipe.gradient_accumulation_steps)
+            planned = trainer.plan(sources, position.epoch)[: total - position.step + position.batch]
+            totals, scales = _totals(trainer, planned, expected)
             for begin, end in callbacks.segments(position.batch, len(planned), recipe.checkpoint_every):
                 part = planned[begin:end]
                 watch = callbacks.Watch(
@@ -233,23 +227,24 @@ def train(
                     epoch=position.epoch,
                     history=history,
                     rate=trainer.rate.at,
-                    part=part,
-                    sources=store.sources,
+                    part=[step[STREAM] for step in part],
+                    sources=sources[STREAM].store.sources,
                     micro_batches=trainer.micro_batches,
-                    scales=totals[begin:end] / np.maximum(totals_of(part, expected), 1e-12),
+                    scales={name: values[begin:end] for name, values in scales.items()},
                     first_update=trainer.windows.most_calls // trainer.micro_batches,
                     progress=progress,
                     interrupted=signals.came,
                 )
                 began = time.monotonic()
                 with memory_errors(partial(_out_of_memory, watch)):
-                    fed = trainer.feed(store, part, targets, weights, totals[begin:end], position.epoch)
-                    network.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
+                    share = {name: values[begin:end] for name, values in totals.items()}
+                    fed = trainer.feed(sources, part, share, position.epoch)
+                    learner.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
                 seconds = time.monotonic() - began
                 history.flush()
                 if watch.failure:
                     raise watch.failure
-                _refuse_what_is_not_finite(network, watch.step, trainer.rate.at(watch.step - 1))
+                _refuse_what_is_not_finite(trainer.network, watch.step, trainer.rate.at(watch.step - 1))
                 epoch_losses += watch.losses
                 done = part[: len(watch.losses)]
                 position = replace(
@@ -257,7 +252,8 @@ def train(
                     batch=begin + len(done),
                     step=watch.step,
                     train_s=position.train_s + seconds,
-                    num_rows=position.num_rows + sum(len(b.rows) - b.num_padding for b in done),
+                    num_rows=position.num_rows
+                    + sum(len(b.rows) - b.num_padding for step in done for b in step.values()),
                     notes=tuple(progress.notes),
                 )
                 number = signals.number
@@ -275,9 +271,26 @@ def train(
                 f"stopped early after epoch {position.epoch}: {best_by} no better for {position.stale_epochs} epochs"
             )
     if position.best_step is not None and position.best_step != position.step:
-        checkpoints.restore_weights(checkpoints.at(folder, position.best_step), network)
+        checkpoints.restore_weights(checkpoints.at(folder, position.best_step), trainer.network)
         progress.note(f"kept the weights of step {position.best_step}, the best by {best_by}")
     return Outcome(position, tuple(progress.notes))
+
+
+def _totals(
+    trainer: Trainer, planned: Sequence[Step], expected: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """By term, what the rows of each step's update count together, and that beside what those of the step count."""
+    totals, scales = {}, {}
+    for term in trainer.objective.terms:
+        of_term = [step[term.stream] for step in planned]
+        totals[term.name] = update_totals(of_term, expected[term.name], trainer.recipe.gradient_accumulation_steps)
+        scales[term.name] = totals[term.name] / np.maximum(totals_of(of_term, expected[term.name]), 1e-12)
+    return totals, scales
+
+
+def _num_rows(steps: Sequence[Step]) -> int:
+    """The rows of some steps, those that fill batches up left out."""
+    return sum(len(batch.rows) - batch.num_padding for step in steps for batch in step.values())
 
 
 def _restored(trainer: Trainer, start: Path | None, run_dir: Path) -> Position:
@@ -287,7 +300,7 @@ def _restored(trainer: Trainer, start: Path | None, run_dir: Path) -> Position:
     if start is None:
         (run_dir / histories.FILE).unlink(missing_ok=True)
         return Position(micro_batches=trainer.micro_batches)
-    position = checkpoints.restore(start, trainer.network, trainer.network.optimizer, trainer.micro_batches)
+    position = checkpoints.restore(start, trainer.network, trainer.learner.optimizer, trainer.micro_batches)
     with disk.writing(run_dir / histories.FILE) as copy:
         shutil.copyfile(start / histories.FILE, copy)
     if position.best_step is not None and not checkpoints.is_intact(checkpoints.at(folder, position.best_step)):
@@ -371,6 +384,6 @@ def _end_epoch(
 
 def _checkpoint(trainer: Trainer, run_dir: Path, position: Position) -> None:
     """Writes a checkpoint, then drops all but the newest few and the best."""
-    folder, network = run_dir / checkpoints.FOLDER, trainer.network
-    checkpoints.save(folder, network, network.optimizer, position, run_dir / histories.FILE)
+    folder, learner = run_dir / checkpoints.FOLDER, trainer.learner
+    checkpoints.save(folder, learner.network, learner.optimizer, position, run_dir / histories.FILE)
     checkpoints.keep_only(folder, trainer.recipe.save_total_limit, position.best_step)

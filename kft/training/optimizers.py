@@ -285,13 +285,18 @@ def gradient_norm(optimizer: Any) -> float:
     return float(ops.convert_to_numpy(_adamw(optimizer).gradient_norm))
 
 
+def num_updates(optimizer: Any) -> int:
+    """Updates of the weights that were made."""
+    return int(ops.convert_to_numpy(_adamw(optimizer).iterations))
+
+
 def without_gradient(optimizer: Any) -> list[str] | None:
     """Trainable variables that no update has moved yet: those whose first moment is all zero, by path.
 
     None before the first update.
     """
     adam = _adamw(optimizer)
-    if not int(ops.convert_to_numpy(adam.iterations)):
+    if not num_updates(optimizer):
         return None
     moments = zip(adam._trainable_variables, adam._momentums, strict=True)
     return [variable.path for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]

@@ -4,7 +4,6 @@ from hypothesis import strategies as st
 
 from kft.data import packing
 from kft.data.batches import Batch
-from kft.data.feed import targets_of
 from kft.data.store import Aligned, Store
 
 
@@ -27,7 +26,7 @@ def test_each_row_lies_whole_on_one_line_beside_its_targets(lengths, room):
     found = {}
     for line in range(len(packed)):
         batch = packed.batch(np.array([line]), room)
-        targets = targets_of(packed, Aligned(packed.ids["target_ids"], pad=0), Batch(np.array([line]), room))
+        targets = packed.targets_of(Aligned(packed.ids["target_ids"], pad=0), Batch(np.array([line]), room))
         np.testing.assert_array_equal(targets, -batch["token_ids"])
         np.testing.assert_array_equal(batch["padding_mask"], batch["row_ids"] > 0)
         for number, text in enumerate(packed.sources(np.array([line])).tolist(), 1):

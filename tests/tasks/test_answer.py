@@ -9,8 +9,9 @@ import kft
 from kft import job
 from kft.errors import DataError
 from kft.evaluation import qa
+from kft.losses.tokens import span_crossentropy
 from kft.models import heads, presets
-from kft.tasks.answer import ANSWER, SpanCrossentropy, targets
+from kft.tasks.answer import ANSWER, spans
 from kft.text import answers as graph
 from kft.text.tokens import Encoder
 
@@ -38,7 +39,7 @@ def test_answers_are_parts_of_the_context(run):
     found, none = run.predict([("the same", context), ("tea", context)])
     assert context[found["start"] : found["end"]] == found["answer"] == "Invoice"
     assert none["answer"] == "" and (none["start"], none["end"]) == (-1, -1)
-    assert none["no_answer"] > run.vocabulary["threshold"] >= found["no_answer"]
+    assert none["no_answer"] > run.labels["threshold"] >= found["no_answer"]
     for answer in (found, none):
         assert 1 <= len(answer["nbest"]) <= 5
         assert all(context[one["start"] : one["end"]] == one["answer"] for one in answer["nbest"])
@@ -77,11 +78,13 @@ def test_targets_are_the_tokens_of_the_answer_in_each_window(tiny_preset):
     context = "was lost " * 10 + "the invoice is wrong"
     rows = [{"question": "my lamp", "context": context, "answers": "the invoice"}]
     table = formats.read(rows, role="train")
-    table = prepare(clean(columns.canonical(table, {c.name: c.name for c in ANSWER.columns}), ANSWER.columns))
+    table = prepare(
+        clean(columns.canonical(table, {c.name: c.name for c in ANSWER.schema.columns}), ANSWER.schema.columns)
+    )
     encoder = Encoder(model.preprocessor, 2, graph.encode)
     tokens = store.in_memory(encoder([[rows[0]["question"]], [context]]), encoder)
     assert len(tokens) > 1 and set(tokens.texts) == {0}
-    found = targets(table, {}, tokens)
+    found = spans(table, tokens)
     assert found[:, 2].tolist() == tokens.lengths.tolist()
     has_answer = np.flatnonzero(found[:, 1])
     assert len(has_answer)
@@ -155,7 +158,7 @@ def test_answers_are_as_long_as_those_of_train():
     assert (padded_answers(0, 37)["start"][0], padded_answers(0, 37)["end"][0]) == (0, 37)
     lengths = [10] * 5 + [200]
     rows = [{"question": str(n), "context": "y" * 200, "answers": "y" * size} for n, size in enumerate(lengths)]
-    assert kft.check(rows, task="answer", validation=0).vocabulary == {"threshold": 1.0, "longest": 200}
+    assert kft.check(rows, task="answer", validation=0).labels == {"threshold": 1.0, "longest": 200}
 
 
 def spans_by_hand(logits, extras, text):
@@ -181,8 +184,8 @@ def test_the_best_spans_over_all_windows_by_hand(seed):
     found = {k: v.numpy() for k, v in graph.answers(tf.constant(logits), 1.0, extras, context).items()}
     for text in range(2):
         expected = spans_by_hand(logits, extras, text)
-        spans = list(zip(found["nbest.start"][text], found["nbest.end"][text], strict=True))
-        assert spans[: len(expected)] == [span for span, _ in expected]
+        best = list(zip(found["nbest.start"][text], found["nbest.end"][text], strict=True))
+        assert best[: len(expected)] == [span for span, _ in expected]
         none = min(logits[w, 0].sum() for w in np.flatnonzero(extras["text"] == text))
         scores = np.array([none, *[score for _, score in expected]])
         np.testing.assert_allclose(found["no_answer"][text], (np.exp(scores) / np.exp(scores).sum())[0], rtol=1e-4)
@@ -195,7 +198,7 @@ def test_loss_is_the_mean_of_both_ends():
     expected = -(log_probs[0, 1, 0] + log_probs[0, 3, 1]) / 2
     padded = np.concatenate([logits, np.full((1, 60, 2), 9.0, np.float32)], axis=1)
     for found in (logits, padded):  # what fills a row up is none of the tokens
-        assert float(SpanCrossentropy()(np.array([[1, 3, 4]]), found)) == pytest.approx(expected, rel=1e-5)
+        assert float(span_crossentropy(found, np.array([[1, 3, 4]]))[0]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_scores_follow_squad():

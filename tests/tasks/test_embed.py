@@ -11,6 +11,7 @@ from kft.evaluation import retrieval
 from kft.losses import contrastive
 from kft.models import encoders, heads, presets
 from kft.readers import formats
+from kft.tasks import embed
 from kft.tasks.embed import EMBED
 from kft.text import decode
 
@@ -106,7 +107,7 @@ def test_triplets_are_learnt(rows, quick, contrastive, tmp_path):
     shares = {"validation": rows[::4], "test": rows[1::4], "allow_leaks": True}
     knobs = {**quick, "epochs": 8, "pooling": "cls", "contrastive": contrastive}
     run = kft.fit(rows, task="embed", out=str(tmp_path / "run"), **shares, **knobs)
-    assert run.vocabulary["num_texts"] == 3
+    assert run.labels["num_texts"] == 3
     assert run.metrics["test"]["mrr"] > 0.8
     assert len(run.predict("my lamp is late")[0]["embedding"]) == 16
 
@@ -117,8 +118,8 @@ def test_scored_pairs_are_learnt(rows, quick, tmp_path):
     scored += [{"a": row["text"], "b": row["negative"], "score": 1.0} for row in rows]
     knobs = {**quick, "epochs": 12, "text": "a", "text_pair": "b", "test": scored[::5], "allow_leaks": True}
     run = kft.fit(scored, task="embed", validation=0, out=str(tmp_path / "run"), **knobs)
-    assert run.vocabulary["contrastive"] == "cosine"
-    assert (run.vocabulary["low"], run.vocabulary["high"]) == (1.0, 5.0)
+    assert run.labels["contrastive"] == "cosine"
+    assert (run.labels["low"], run.labels["high"]) == (1.0, 5.0)
     assert run.metrics["test"]["spearman"] > 0.8
 
 
@@ -150,7 +151,8 @@ def test_padding_and_neighbours_do_not_matter(tiny_preset, pooling, tmp_path):
         found = {"token_ids": padded, "padding_mask": mask, "segment_ids": padded * 0}
         return {prefix + name: value for name, value in found.items()}
 
-    text, pair = np.split(np.asarray(network({**features(4, ""), **features(9, "pair_")})), 2, axis=-1)
+    outputs = network({**features(4, ""), **features(9, "pair_")})
+    text, pair = np.asarray(outputs["embedding"]), np.asarray(outputs["text_pair"])
     np.testing.assert_allclose(text, pair, atol=1e-6)
     np.testing.assert_allclose(model(features(6, "")), text, atol=1e-6)
     model.save_to_preset(str(tmp_path))
@@ -161,7 +163,7 @@ def test_padding_and_neighbours_do_not_matter(tiny_preset, pooling, tmp_path):
 
 def test_vectors_are_float32_in_any_precision(tiny_preset):
     model = encoders.sentence_encoder(presets.find(tiny_preset), "auto", 16, "mixed_bfloat16", seed=0)
-    assert encoders.side_by_side(model, 3).output.dtype == "float32"
+    assert {output.dtype for output in encoders.side_by_side(model, 3).output.values()} == {"float32"}
     assert model.backbone.compute_dtype == "bfloat16"
 
 
@@ -184,7 +186,9 @@ def test_a_backbone_without_a_mask_has_its_first_token_only(tmp_path):
 @pytest.mark.parametrize("is_graph", [False, True])
 def test_vectors_by_hand(is_graph):
     function = lambda x: decode.vectors(x, ("a", "b"))  # noqa: E731
-    found = (tf.function(function) if is_graph else function)(tf.constant([[1.0, 2.0, 3.0, 4.0]]))
+    outputs = {"a": tf.constant([[1.0, 2.0]], tf.bfloat16), "b": tf.constant([[3.0, 4.0]], tf.bfloat16)}
+    found = (tf.function(function) if is_graph else function)(outputs)
+    assert {value.dtype for value in found.values()} == {tf.float32}
     assert {name: value.numpy().tolist() for name, value in found.items()} == {"a": [[1, 2]], "b": [[3, 4]]}
 
 
@@ -205,35 +209,38 @@ def test_ranking_loss_by_hand(num_texts, is_graph):
     candidates = np.hstack([cosines, 20 * vectors[:, 0] @ vectors[:, 2].T]) if num_texts == 3 else cosines
     forward = [log_softmax(candidates[i])[i] for i in range(4)]
     backward = [log_softmax(cosines[:, i])[i] for i in range(4)]
-    loss = contrastive.ranking_loss(num_texts)
-    function = lambda y, x: loss(y, x)  # noqa: E731
-    found = (tf.function(function) if is_graph else function)(tf.constant(ids), tf.constant(vectors.reshape(4, -1)))
-    assert float(found) == pytest.approx(-(sum(forward) + sum(backward)) / 2, rel=1e-5)
+    function = lambda y, *x: contrastive.ranking(x, y, tf.ones(4, tf.bool))  # noqa: E731
+    columns = [tf.constant(vectors[:, number]) for number in range(num_texts)]
+    found = (tf.function(function) if is_graph else function)(tf.constant(ids), *columns)
+    assert float(tf.reduce_sum(found)) == pytest.approx(-(sum(forward) + sum(backward)) / 2, rel=1e-5)
+
+
+def ranked(vectors, ids, **settings):
+    """The loss of each row, `(rows,)`, from vectors `(rows, texts, width)`."""
+    columns = [vectors[:, number].astype(np.float32) for number in range(vectors.shape[1])]
+    return np.asarray(contrastive.ranking(columns, np.array(ids), np.ones(len(ids), bool), **settings))
 
 
 def test_equal_texts_are_no_negatives_of_each_other():
     random = np.random.default_rng(1)
-    loss = contrastive.ranking_loss(2)
-    one = unit(random, 1, 12)
-    other = unit(random, 1, 12)
+    pair = unit(random, 2, 2, 6)
     # Rows with one pair, with one text, or whose text is the other's pair have nothing left to be told from.
     for ids in ([[0, 1], [2, 1]], [[0, 1], [0, 2]]):
-        assert float(loss(np.array(ids), np.vstack([one, other]))) == pytest.approx(0, abs=1e-5)
-    vectors = unit(random, 2, 2, 6).reshape(2, 12)
-    twice = np.vstack([vectors, vectors[1:]])
-    alone = np.asarray(loss.compared(np.array([[0, 1], [2, 3]]), vectors, np.ones(2, bool)))
-    repeated = np.asarray(loss.compared(np.array([[0, 1], [2, 3], [2, 3]]), twice, np.ones(3, bool)))
+        np.testing.assert_allclose(ranked(pair, ids), 0, atol=1e-5)
+    vectors = unit(random, 2, 2, 6)
+    twice = np.concatenate([vectors, vectors[1:]])
+    alone = ranked(vectors, [[0, 1], [2, 3]])
+    repeated = ranked(twice, [[0, 1], [2, 3], [2, 3]])
     np.testing.assert_allclose(repeated[1:], [alone[1], alone[1]], rtol=1e-5)
-    different = np.asarray(loss.compared(np.array([[0, 1], [2, 3], [4, 5]]), twice, np.ones(3, bool)))
+    different = ranked(twice, [[0, 1], [2, 3], [4, 5]])
     assert different[1] > alone[1] + 0.1
 
 
 def test_a_negative_that_is_right_for_another_row_is_left_out():
     random = np.random.default_rng(2)
-    vectors = unit(random, 2, 3, 6).reshape(2, 18)
-    loss = contrastive.ranking_loss(3, scale=1.0)
-    found = np.asarray(loss.compared(np.array([[0, 1, 2], [3, 4, 1]]), vectors, np.ones(2, bool)))
-    every = np.asarray(loss.compared(np.array([[0, 1, 2], [3, 4, 5]]), vectors, np.ones(2, bool)))
+    vectors = unit(random, 2, 3, 6)
+    found = ranked(vectors, [[0, 1, 2], [3, 4, 1]], scale=1.0)
+    every = ranked(vectors, [[0, 1, 2], [3, 4, 5]], scale=1.0)
     assert found[0] < every[0] and found[1] == pytest.approx(every[1])
 
 
@@ -241,19 +248,17 @@ def test_triplet_and_cosine_loss_by_hand():
     random = np.random.default_rng(3)
     a, p, n = unit(random, 5, 6), unit(random, 5, 6), unit(random, 5, 6)
     expected = np.maximum(0, ((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + 0.2)
-    np.testing.assert_allclose(
-        contrastive.TripletLoss().call(np.zeros((5, 3)), np.hstack([a, p, n])), expected, atol=1e-5
-    )
+    np.testing.assert_allclose(contrastive.triplet([a, p, n]), expected, atol=1e-5)
     numbers = np.array([1, 2, 3, 4, 5], np.float32)
     expected = ((a * p).sum(1) - (numbers - 1) / 4) ** 2
-    np.testing.assert_allclose(contrastive.CosineLoss(1.0, 5.0).call(numbers, np.hstack([a, p])), expected, atol=1e-5)
+    np.testing.assert_allclose(contrastive.cosine_error([a, p], numbers, 1.0, 5.0), expected, atol=1e-5)
 
 
 def test_targets_are_equal_where_texts_are():
     table = formats.read(
         [{"text": "A b", "text_pair": "c"}, {"text": "a  B", "text_pair": "d"}, {"text": "d", "text_pair": "c"}]
     )
-    ids = EMBED.targets(table, {"contrastive": "multiple_negatives"}, None)
+    ids = embed.targets("multiple_negatives", table, None)["ids"]
     assert ids.shape == (3, 2) and ids.dtype == np.int32
     assert ids[0, 0] == ids[1, 0] and ids[0, 1] == ids[2, 1] and ids[1, 1] == ids[2, 0]
     assert len(np.unique(ids)) == 3
@@ -329,7 +334,7 @@ def test_what_cannot_be_learnt_is_refused(pairs, rows):
 def test_the_range_of_numbers_is_that_of_train():
     def learnt(*numbers):
         rows = [{"text": f"a{i}", "text_pair": "b", "label": number} for i, number in enumerate(numbers)]
-        found = kft.check(rows, task="embed", validation=0).vocabulary
+        found = kft.check(rows, task="embed", validation=0).labels
         return found["low"], found["high"]
 
     assert learnt(0.25, 0.5) == (0, 1)

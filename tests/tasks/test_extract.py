@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kft
+from kft.data.records import records
 from kft.errors import DataError
-from kft.tasks import extract, task
+from kft.tasks import extract
 from kft.text import events
 
 TEXT = "We ordered two lamps in Oslo"
@@ -26,12 +27,12 @@ def checked(*rows):
 def test_a_row_teaches_its_triggers_and_the_arguments_of_each():
     other = {"type": "stay", "trigger": {"start": 21, "end": 23}, "arguments": [EVENT["arguments"][1]]}
     data = checked({"text": TEXT, "events": [other, EVENT]}, {"text": "Thank you", "events": []})
-    lessons = data.lessons["train"]
+    rows = data.training_rows["train"]
     cut = [
         [(text[span["start"] : span["end"]], span["label"]) for span in spans]
-        for text, spans in zip(lessons.texts("text"), lessons.texts("spans"), strict=True)
+        for text, spans in zip(rows.texts("text"), rows.texts("spans"), strict=True)
     ]
-    assert lessons.texts("text") == [
+    assert rows.texts("text") == [
         TEXT,
         "We @ order * ordered @ two lamps in Oslo",
         "We ordered two lamps @ stay * in @ Oslo",
@@ -57,7 +58,7 @@ def test_triggers_and_arguments_lose_the_spaces_at_their_edges_and_may_be_parts_
     assert (event["start"], event["end"]) == (6, 13)
     assert [(one["start"], one["end"]) for one in event["arguments"]] == [(0, 2), (18, 23)]
     assert "(12 of 12 spans have some)" in data.notes[0]
-    assert data.vocabulary["words"] == "characters/1"
+    assert data.labels["words"] == "characters/1"
     assert "the span 'ordered' in 'preordered' is part of a word; 4 of 12 spans of train" in data.notes[1]
 
 
@@ -91,7 +92,7 @@ def test_what_is_found_in_a_marked_text_is_placed_in_the_text_as_it_is(pieces, k
         return {f"entities.{name}": values for name, values in found.items()}
 
     found = {name: value.numpy() for name, value in events.extract(tagger, tf.constant([text, ""])).items()}
-    full, empty = task.rows(found, {})
+    full, empty = records(found)
     (event,) = full["events"]
     assert (event["type"], event["start"], event["end"]) == (kind, *place)
     assert [(one["role"], one["start"], one["end"], one["text"]) for one in event["arguments"]] == [
@@ -199,5 +200,5 @@ def test_events_are_learnt_and_an_export_says_the_same(quick, tmp_path):
     exported = tf.saved_model.load(str(run.export(tmp_path / "model")))
     texts = [one["text"] for one in STORIES[:12]] + [""]
     found = exported.signatures["serving_default"](text=tf.constant(texts))
-    served = task.rows({name: values.numpy() for name, values in found.items()}, run.vocabulary)
+    served = records({name: values.numpy() for name, values in found.items()})
     assert without_scores(served) == without_scores(run.predict(texts))

@@ -47,9 +47,9 @@ def test_the_head_is_the_logistic_regression_of_the_training_rows(run, parts):
     network = fewshot.network(model, 1)
 
     def vectors(rows):
-        store = run._encoder(1)([[row["text"] for row in rows]])
+        store = run.fitted.encoder(1)([[row["text"] for row in rows]])
         mask = np.arange(store.features["token_ids"].shape[1]) < store.lengths[""][:, None]
-        return np.asarray(network({**store.features, "padding_mask": mask.astype(np.int32)}))[:, :-3]
+        return np.asarray(network({**store.features, "padding_mask": mask.astype(np.int32)})["vectors"])
 
     fitted = LogisticRegression(max_iter=1000).fit(vectors(train), [row["topic"] for row in train])
     scores = [list(answer["scores"].values()) for answer in run.predict([row["text"] for row in test])]
@@ -90,40 +90,39 @@ def test_the_export_answers_the_same(run, tmp_path):
 @pytest.mark.parametrize("is_graph", [False, True])
 def test_loss_by_hand(is_graph):
     random = np.random.default_rng(0)
-    outputs, ids = random.normal(size=(6, 5 + 2)).astype(np.float32), np.array([0, 1, 0, 0, 1, 1])
-    unit = outputs[:, :5] / np.linalg.norm(outputs[:, :5], axis=1, keepdims=True)
+    vectors, ids = random.normal(size=(6, 5)).astype(np.float32), np.array([0, 1, 0, 0, 1, 1])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = unit @ unit.T / 0.1
     expected = 0.0
     for row in range(6):
         others = [i for i in range(6) if i != row]
         total = np.log(np.sum(np.exp(cosines[row, others])))
         expected += np.mean([total - cosines[row, i] for i in others if ids[i] == ids[row]])
-    loss = contrastive.class_loss(2)
-    function = lambda y, x: loss(y, x)  # noqa: E731
-    found = (tf.function(function) if is_graph else function)(tf.constant(ids), tf.constant(outputs))
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+    function = lambda y, x: contrastive.supervised_contrast(x, y, tf.ones(6, tf.bool))  # noqa: E731
+    found = (tf.function(function) if is_graph else function)(tf.constant(ids), tf.constant(vectors))
+    assert float(tf.reduce_sum(found)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("ids", [[1], [1, 0]])
 def test_a_row_alone_of_its_class_costs_nothing(ids):
-    outputs = np.random.default_rng(0).normal(size=(len(ids), 7)).astype(np.float32)
-    assert float(contrastive.class_loss(2)(np.array(ids), outputs)) == 0
+    vectors = np.random.default_rng(0).normal(size=(len(ids), 7)).astype(np.float32)
+    assert not np.any(contrastive.supervised_contrast(vectors, np.array(ids), np.ones(len(ids), bool)))
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_the_head_is_set_and_does_not_train(tiny_preset, num_classes):
-    vocabulary = {"labels": ["a", "b", "c"][:num_classes], "pooling": "auto"}
-    model = FEWSHOT.head(presets.find(tiny_preset), vocabulary, max_length=16, dtype="float32", seed=0)
-    network = FEWSHOT.network(model, 1)
+    problem = FEWSHOT.restore({"labels": ["a", "b", "c"][:num_classes], "pooling": "auto"}, kft.Recipe.of())
+    model = problem.build.model(presets.find(tiny_preset), max_length=16, dtype="float32", seed=0)
+    network = problem.build.network(model, 1)
     assert not [variable.path for variable in network.trainable_variables if "logits" in variable.path]
     random = np.random.default_rng(0)
     ids = np.arange(30) % num_classes
-    outputs = random.normal(size=(30, 16 + num_classes)) + ids[:, None]
-    fewshot.finish(model, outputs, ids)
-    fitted = LogisticRegression(max_iter=1000).fit(outputs[:, :16], ids)
-    logits = outputs[:, :16] @ np.asarray(model.get_layer("logits").kernel) + np.asarray(model.get_layer("logits").bias)
-    found = FEWSHOT.answers(np.hstack([outputs[:, :16], logits]).astype(np.float32), vocabulary, {}, [])
-    np.testing.assert_allclose(found["scores"], fitted.predict_proba(outputs[:, :16]), atol=1e-4)
+    vectors = random.normal(size=(30, 16)) + ids[:, None]
+    problem.objective.in_closed_form(model, {"vectors": vectors}, {"label": ids})
+    fitted = LogisticRegression(max_iter=1000).fit(vectors, ids)
+    logits = vectors @ np.asarray(model.get_layer("logits").kernel) + np.asarray(model.get_layer("logits").bias)
+    found = problem.predictor.answers({"logits": logits.astype(np.float32)}, {}, [])
+    np.testing.assert_allclose(found["scores"], fitted.predict_proba(vectors), atol=1e-4)
 
 
 def test_what_cannot_be_learnt_is_refused(message_rows, knobs):

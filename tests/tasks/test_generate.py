@@ -15,10 +15,11 @@ from kft.data.clean import clean
 from kft.data.task_columns import decide
 from kft.errors import DataError, ExportError, PresetError, RecipeError, RunError
 from kft.evaluation import overlap as metrics
+from kft.losses.tokens import token_crossentropy
 from kft.readers import formats
 from kft.run import Run
 from kft.tasks import generate
-from kft.tasks.generate import GENERATE, ResponseCrossentropy
+from kft.tasks.generate import GENERATE
 from kft.text import generation as graph
 from kft.text import prompts
 from kft.text.prompts import SEPARATOR
@@ -76,8 +77,8 @@ def run(gpt2, quick, tmp_path_factory):
 
 def with_settings(run, **settings):
     """The run with other ways to respond."""
-    vocabulary = {"generation": {**run.vocabulary["generation"], **settings}}
-    return Run(run.path, run.task, vocabulary, run.manifest)
+    labels = {"generation": {**run.labels["generation"], **settings}}
+    return Run(run.path, GENERATE.restore(labels, run.recipe), run.manifest)
 
 
 @pytest.mark.slow
@@ -172,7 +173,7 @@ def test_loss_counts_the_response_only():
     log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     by_row = [-(log_probs[0, 1, 3] + log_probs[0, 2, 1]) / 2, -(log_probs[1, 2, 0] + log_probs[1, 3, 4]) / 2]
     weights = np.array([2.0, 1.0], np.float32)
-    found = ResponseCrossentropy()(targets, logits, weights)
+    found = np.sum(np.asarray(token_crossentropy(logits, targets)) * weights)
     assert float(found) == pytest.approx(2 * by_row[0] + by_row[1], rel=1e-5)
 
 
@@ -380,7 +381,7 @@ def test_metrics_are_those_of_the_papers():
 def test_the_worst_texts_are_shown(run):
     table = prepared(ROWS)
     texts = np.array([b"a drink", b"x", b"a thing", b""], object)
-    _, worst = generate.worst({"text": texts}, table, run.vocabulary)
+    _, worst = generate.view({"text": texts}, table)
     assert [(row["texts"], row["truth"], row["answer"]) for row in worst] == [
         (["and soup?"], "a dish.", "x"),
         (["who drinks it?"], "we do", "nothing"),

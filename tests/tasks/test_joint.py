@@ -2,20 +2,25 @@ import numpy as np
 import pytest
 
 import kft
-from kft.tasks.joint import JointCrossentropy
+from kft.recipe import Recipe
+from kft.tasks import joint
 
 
 def test_loss_is_that_of_the_intent_and_the_mean_over_the_words():
-    logits = np.random.default_rng(0).normal(size=(1, 3, 5)).astype(np.float32)  # 3 slots, 2 intents
+    random = np.random.default_rng(0)
+    slots = random.normal(size=(1, 3, 3)).astype(np.float32)
+    intents = random.normal(size=(1, 2)).astype(np.float32)
 
     def log_prob(values, index):
         return values[index] - np.log(np.exp(values).sum())
 
-    # Intent 1, the slots of the tokens: none, 2, 0.
-    targets = np.array([[1 * 4 + 0, 1 * 4 + 3, 1 * 4 + 1]])
-    words = -(log_prob(logits[0, 1, :3], 2) + log_prob(logits[0, 2, :3], 0)) / 2
-    expected = words - log_prob(logits[0, 0, 3:], 1)
-    assert float(JointCrossentropy(3)(targets, logits)) == pytest.approx(expected, rel=1e-5)
+    labels = {"labels": ["a", "b"], "slots": {"labels": ["O", "B-x", "I-x"], "scheme": "bio", "missing": 0}}
+    terms = joint.restore(labels, Recipe.of()).objective.terms
+    outputs, targets = {"intent": intents, "slots": slots}, {"intent": np.array([1]), "slots": np.array([[-1, 2, 0]])}
+    words = -(log_prob(slots[0, 1], 2) + log_prob(slots[0, 2], 0)) / 2
+    expected = {"intent": -log_prob(intents[0], 1), "slots": words}
+    for term in terms:
+        assert float(term.of_batch(outputs, targets, np.ones(1))) == pytest.approx(expected[term.name], rel=1e-5)
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ from sklearn import metrics as sk
 import kft
 from kft.errors import DataError, RecipeError
 from kft.evaluation import metrics
-from kft.tasks.ordinal import ORDINAL, ConditionalCrossentropy
+from kft.losses.classification import conditional_crossentropy
+from kft.tasks.ordinal import ORDINAL
 from kft.text import decode
 
 RANKS = {0.125: 1, 1.5: 2, 3.75: 3, 5.25: 5}
@@ -26,7 +27,7 @@ def run(message_rows, quick, tmp_path_factory):
 def test_ranks_are_learnt_and_answered_in_their_own_numbers(run, message_rows):
     found = run.metrics["test"]
     assert found["accuracy"] > 0.7 and found["qwk"] > 0.7
-    assert run.vocabulary["labels"] == ["1", "2", "3", "5"]
+    assert run.labels["labels"] == ["1", "2", "3", "5"]
     (answer,) = run.predict(["the lamp is late now i am very very angry"])
     assert answer["label"] == "5"
     assert sum(answer["scores"].values()) == pytest.approx(1)
@@ -61,7 +62,7 @@ def test_loss_is_the_likelihood_of_the_rank():
     ids = np.array([0, 1, 2, 3, 3, 0])
     scores = decode.ranks(tf.constant(logits), ["1", "2", "3", "4"])["scores"].numpy()
     expected = -np.log(scores[np.arange(6), ids]).sum()
-    assert float(ConditionalCrossentropy()(ids, logits)) == pytest.approx(expected, rel=1e-5)
+    assert float(np.sum(conditional_crossentropy(logits, ids))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_metrics_are_those_of_scikit_learn():

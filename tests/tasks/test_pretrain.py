@@ -8,9 +8,10 @@ import tensorflow as tf
 
 import kft
 from kft.data import blocks
+from kft.data import feed as feeds
 from kft.data.batches import Batch
-from kft.data.feed import Feed
 from kft.data.masking import Masking, Pairing, choose
+from kft.data.streams import Stream, totals_of
 from kft.errors import DataError, RecipeError
 from kft.models import heads, scratch
 from kft.readers import formats
@@ -117,14 +118,14 @@ def test_masks_are_80_10_10_by_count_and_a_function_of_seed_epoch_and_row():
     words = np.tile(np.arange(200, dtype=np.int32), (100, 1))
     words[:, [0, 199]] = -1
     features = {"token_ids": ids, "word": words}
-    masking = Masking(4, np.arange(5, 10), 0.15, False, seed=3)
     batch = Batch(np.arange(100), 200)
 
     def hidden(rows, epoch, seed=3):
         same = Masking(4, np.arange(5, 10), 0.15, False, seed)
-        return same(None, Batch(rows, 200), {n: v[rows] for n, v in features.items()}, None, epoch)
+        found, truth = same(None, Batch(rows, 200), {n: v[rows] for n, v in features.items()}, {}, epoch)
+        return found, truth["tokens"]
 
-    found, truth = masking(None, batch, features, None, 1)
+    found, truth = hidden(batch.rows, 1)
     assert truth.shape == found["mask_positions"].shape == (100, 30) and (truth >= 0).all()
     np.testing.assert_array_equal(np.take_along_axis(ids, found["mask_positions"], 1), truth)
     shown = np.take_along_axis(found["token_ids"], found["mask_positions"], 1)
@@ -160,18 +161,21 @@ def test_a_batch_is_the_same_wherever_a_fit_goes_on_from(bert):
     rows = texts_of(Encoder(bert, 1, masked.encode), ["the parcel was late today", "my lamp is good", "the tea"] * 5)
     masking = pretrain.masking(Recipe.of(seed=1), bert)
     planned = [Batch(np.arange(i, i + 5), 8) for i in (0, 5, 10)]
-    counts = pretrain.num_maskable(None, {}, rows)
+    counts = {"tokens": pretrain.num_masked(0.15, {}, rows)}
+    stream = Stream(rows, {}, np.ones(len(rows), np.float32), counts, masking)
     inputs = ["token_ids", "segment_ids", "padding_mask", "mask_positions"]
 
     def feed(part, epoch):
-        return Feed(rows, part, inputs, counts, counts.astype(np.float32), disguise=masking, epoch=epoch)
+        totals = {"tokens": totals_of(part, counts["tokens"])}
+        steps = [{"train": batch} for batch in part]
+        return feeds.to_train({"train": stream}, steps, inputs, totals, {"tokens": "train"}, epoch=epoch)
 
     whole, rest = feed(planned, 2), feed(planned[2:], 2)
     keras.tree.map_structure(np.testing.assert_array_equal, whole[2], rest[0])
-    features, targets, weights = whole[0]
+    features, targets, weights = (part["train"] if "train" in part else part["tokens"] for part in whole[0])
     assert list(features) == sorted(inputs, key=list(features).index)
-    assert targets.shape == features["mask_positions"].shape and weights.sum() == pytest.approx(1.0)
-    assert (feed(planned, 3)[2][0]["token_ids"] != rest[0][0]["token_ids"]).any()
+    assert targets["tokens"].shape == features["mask_positions"].shape and weights.sum() == pytest.approx(1.0)
+    assert (feed(planned, 3)[2][0]["train"]["token_ids"] != rest[0][0]["train"]["token_ids"]).any()
 
 
 def test_losses_by_hand():
@@ -180,14 +184,18 @@ def test_losses_by_hand():
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     by_row = [-(log_probs[0, 0, 1] + log_probs[0, 1, 4] + log_probs[0, 3, 2]) / 3, -log_probs[1, 0, 0]]
     weights = np.array([0.75, 0.25], np.float32)
-    loss = pretrain.loss(Recipe.of(), {"objective": "mlm"})
-    assert float(loss(truth, logits, weights)) == pytest.approx(0.75 * by_row[0] + 0.25 * by_row[1], rel=1e-5)
-
-    pair = logits[:, 0, :2] - np.log(np.exp(logits[:, 0, :2]).sum(-1, keepdims=True))
-    rest = -(log_probs[0, 1, 4] + log_probs[0, 3, 2]) / 2
-    loss = pretrain.loss(Recipe.of(), {"objective": "sop"})
-    expected = 0.75 * (rest - pair[0, 1]) + 0.25 * -pair[1, 0]
-    assert float(loss(truth, logits, weights)) == pytest.approx(expected, rel=1e-5)
+    outputs = {"tokens": logits, "pair": logits[:, 0, :2]}
+    targets = {"tokens": truth, "pair": np.array([1, -1], np.int32)}
+    objectives = {
+        name: pretrain.restore({"objective": name, "mask_rate": 0.15}, Recipe.of()) for name in ("mlm", "sop")
+    }
+    (tokens,) = objectives["mlm"].objective.terms
+    found = tokens.of_batch(outputs, targets, weights)
+    assert float(found) == pytest.approx(0.75 * by_row[0] + 0.25 * by_row[1], rel=1e-5)
+    pair, same = objectives["sop"].objective.terms
+    assert float(same.of_batch(outputs, targets, weights)) == pytest.approx(float(found), rel=1e-6)
+    by_pair = logits[:, 0, :2] - np.log(np.exp(logits[:, 0, :2]).sum(-1, keepdims=True))
+    assert float(pair.of_batch(outputs, targets, weights)) == pytest.approx(0.75 * -by_pair[0, 1], rel=1e-5)
 
 
 @pytest.mark.slow
@@ -197,7 +205,7 @@ def test_perplexity_falls_and_is_that_of_the_loss(mlm_run, corpus):
     scores = mlm_run.metrics["validation"]
     assert scores["perplexity"] == pytest.approx(np.exp(scores["loss"]))
     assert scores["perplexity"] == pytest.approx(min(found), rel=1e-3)
-    assert mlm_run.task is pretrain.MLM
+    assert mlm_run.labels["objective"] == "mlm"
     assert set(mlm_run.evaluate([{"text": text} for text in corpus[:5]])) == {"loss", "perplexity"}
 
 
@@ -259,26 +267,27 @@ def halves(tokens, segments):
 @pytest.mark.parametrize("kind", ["nsp", "sop"])
 def test_pairs_are_moved_in_half_of_the_rows(sentence_rows, kind):
     preprocessor, rows = sentence_rows
-    pairing = pretrain.pairing(kind)(Recipe.of(), preprocessor)
+    pairing = pretrain.pairing(Recipe.of(), kind, preprocessor)
     never = Pairing(Masking(4, np.arange(5, 9), 1e-9, False, 0), kind, pairing.num_special)
     batch = Batch(np.arange(len(rows)), 64)
     features = rows.batch(batch.rows, 64)
-    found, truth = never(rows, batch, features, None, 0)
-    assert found["token_ids"].shape == (61, 64) and truth[-1, 0] == -1  # the last has one sentence alone
-    assert 20 < (truth[:, 0] == 1).sum() < 40
+    found, targets = never(rows, batch, features, {}, 0)
+    truth, hidden = targets["pair"], targets["tokens"]
+    assert found["token_ids"].shape == (61, 64) and truth[-1] == -1  # the last has one sentence alone
+    assert 20 < (truth == 1).sum() < 40
     for row in range(60):
         ids, positions = found["token_ids"][row].copy(), found["mask_positions"][row]
-        ids[positions[0]] = truth[row, 1]  # undoes the one mask
+        ids[positions[0]] = hidden[row, 0]  # undoes the one mask
         before = halves(features["token_ids"][row], features["segment_ids"][row])
         after = halves(ids, found["segment_ids"][row])
         assert found["padding_mask"][row].sum() == (ids > 0).sum()
-        if truth[row, 0] == 0:
+        if truth[row] == 0:
             assert after == before
         elif kind == "sop":
             assert after == before[::-1]
         else:
             assert after[0] == before[0] and after[1] != before[1]
-    again, _ = never(rows, Batch(batch.rows[9:10], 64), rows.batch(batch.rows[9:10], 64), None, 0)
+    again, _ = never(rows, Batch(batch.rows[9:10], 64), rows.batch(batch.rows[9:10], 64), {}, 0)
     np.testing.assert_array_equal(again["token_ids"][0], found["token_ids"][9])
 
 
@@ -322,7 +331,7 @@ def test_blocks_foresee_every_token_once(tiny_gpt, corpus):
 @pytest.mark.slow
 def test_a_decoder_foresees_its_texts(clm_run, corpus):
     found = perplexities(clm_run)
-    assert found[-1] < found[0] < 300 and clm_run.task is pretrain.CLM
+    assert found[-1] < found[0] < 300 and clm_run.labels["objective"] == "clm"
     known, unknown, empty = clm_run.predict([corpus[0], "zq xj " * 30, ""])
     assert known["perplexity"] < unknown["perplexity"] and empty["num_tokens"] == 1
     opened = keras_hub.models.CausalLM.from_preset(str(clm_run.path / "preset"), compile=False)
@@ -374,7 +383,7 @@ def test_a_preset_from_scratch_is_the_same_wherever_it_is_made(corpus, tmp_path)
         scratch.begin("scratch:gpt2", corpus, "texts", tmp_path / name, max_length=16, seed=1, **sizes) for name in "ab"
     ]
     tokenizers = [preset.tokenizer() for preset in found]
-    assert tokenizers[0].vocabulary == tokenizers[1].vocabulary and tokenizers[0].merges == tokenizers[1].merges
+    assert tokenizers[0].labels == tokenizers[1].labels and tokenizers[0].merges == tokenizers[1].merges
     for one, other in zip(*(preset.backbone().weights for preset in found), strict=True):
         np.testing.assert_array_equal(one, other)
     again = scratch.begin("scratch:gpt2", [], "texts", tmp_path / "a", max_length=16, seed=1, **sizes)

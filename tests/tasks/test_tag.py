@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 import kft
 from kft import job
 from kft.data import store
+from kft.data.records import records
 from kft.data.store import Aligned
 from kft.errors import DataError
 from kft.evaluation import entities
+from kft.losses.tokens import num_tokens, tag_crossentropy
 from kft.models import heads, presets
 from kft.readers import formats
 from kft.run import Run
-from kft.tasks import tag, task
-from kft.tasks.tag import TAG, WordCrossentropy
+from kft.tasks import tag
+from kft.tasks.tag import TAG
 from kft.text import tagging as graph
 from kft.text.tokens import Encoder
 
@@ -65,7 +67,7 @@ def test_words_with_plain_tags_are_learnt_and_scored_by_the_given_words(message_
         for row in message_rows
     ]
     run = kft.fit(rows, validation=0, test=0.2, epochs=4, out=str(tmp_path / "run"), **quick)
-    assert run.vocabulary["scheme"] == "plain"
+    assert run.labels["scheme"] == "plain"
     assert run.metrics["test"]["token_accuracy"] > 0.95
     assert set(run.metrics["test"]["per_class"]) == {"DET", "NOUN", "X"}
     (answer,) = run.predict([{"words": ["the", "lamp"]}])
@@ -107,7 +109,7 @@ def test_an_odd_sequence_is_noted_and_read_as_an_entity():
     rows = [{"words": ["old", "tea"], "tags": ["O", "I-drink"]}, {"words": ["new", "cup"], "tags": ["O", "O"]}]
     data = kft.check(rows, validation=0)
     assert any("I-drink" in note for note in data.notes)
-    assert data.vocabulary["labels"] == ["O", "B-drink", "I-drink"]
+    assert data.labels["labels"] == ["O", "B-drink", "I-drink"]
 
 
 def _on_spans(notes):
@@ -129,7 +131,7 @@ def best_f1(rows):
     data = kft.check(rows, task="tag", validation=0)
     table = data.parts["train"]
     truth, best = [], []
-    places = tag._found_words(table, data.vocabulary["words"])
+    places = tag._found_words(table, data.labels["words"])
     for text, gold, words in zip(table.texts("text"), tag._gold(table), places, strict=True):
         answered = [
             (words[a][0], words[b][1], kind) for kind, a, b in entities.entities(entities.at_words(gold, words))
@@ -162,7 +164,7 @@ def test_spaces_at_the_edges_of_spans_are_left_out_and_counted(part):
 )
 def test_a_tagger_that_makes_no_mistake_can_answer_every_span(text, parts, rule):
     found, data = best_f1([spanned(f"({letter}) {text}", *parts) for letter in "abcdefghij"])
-    assert (found, data.vocabulary["words"]) == (1, rule)
+    assert (found, data.labels["words"]) == (1, rule)
     assert [note for note in data.notes if "by the character" in note] == _on_spans(data.notes) * (
         rule == "characters/1"
     )
@@ -171,7 +173,7 @@ def test_a_tagger_that_makes_no_mistake_can_answer_every_span(text, parts, rule)
 def test_a_few_spans_inside_words_are_counted_and_change_no_rule():
     rows = [spanned(f"see Anna {n} here", "Anna") for n in range(99)] + [spanned("das EUweite Gesetz", "EU")]
     found, data = best_f1(rows)
-    assert data.vocabulary["words"] == "words/2" and 0.98 < found < 1
+    assert data.labels["words"] == "words/2" and 0.98 < found < 1
     note = "<list>, row 100: the span 'EU' in 'EUweite' begins or ends inside a word; 1 of 100 spans of train (1%) do,"
     assert _on_spans(data.notes)[-1].startswith(note)
 
@@ -187,7 +189,7 @@ def answered(model, text, classes_of_tokens, rule):
     length = features["token_ids"].shape[1]
     ids = [CLASSES.index(name) for name in ["O", *classes_of_tokens]] + [0] * (length - 1 - len(classes_of_tokens))
     found = graph.answers(tf.one_hot([ids], len(CLASSES)) * 9, CLASSES, "bio", 0, features, [tf.constant([text])], rule)
-    (answer,) = task.rows({name: value.numpy() for name, value in found.items()}, {})
+    (answer,) = records({name: value.numpy() for name, value in found.items()})
     return answer
 
 
@@ -218,10 +220,10 @@ def test_entities_that_no_tokens_stand_for_are_counted(tiny_bert, tmp_path):
 
 
 def test_a_run_that_names_no_rule_keeps_the_first(run):
-    older = {name: value for name, value in run.vocabulary.items() if name != "words"}
+    older = {name: value for name, value in run.labels.items() if name != "words"}
     text = "the lamp5 is late"
-    for vocabulary, expected in ((older, ["the", "lamp5"]), (run.vocabulary, ["the", "lamp", "5"])):
-        opened = Run(run.path, TAG.of(vocabulary), vocabulary, run.manifest)
+    for labels, expected in ((older, ["the", "lamp5"]), (run.labels, ["the", "lamp", "5"])):
+        opened = Run(run.path, TAG.restore(labels, run.recipe), run.manifest)
         (answer,) = opened.predict([text])
         assert [word["text"] for word in answer["words"]][: len(expected)] == expected
 
@@ -239,12 +241,12 @@ def test_ideographs_touch_when_words_become_a_text():
 def test_a_given_word_is_learnt_at_its_first_token_only(tiny_preset):
     words = ["lamp's", "was", "a.b.c"]
     table = prepared([{"words": words, "tags": ["I-LOC", "O", "B-PER"]}])
-    vocabulary = {"labels": CLASSES, "scheme": "bio", "missing": 0}
+    labels = {"labels": CLASSES, "scheme": "bio", "missing": 0}
     model = heads.token_model(presets.find(tiny_preset), 2, max_length=32, dtype="float32", seed=0)
-    encoder = Encoder(model.preprocessor, 2, TAG.features)
+    encoder = Encoder(model.preprocessor, 2, graph.encode)
     tokens = store.in_memory(encoder([table.texts("text"), table.texts("marks")]), encoder)
     ids = [model.preprocessor.tokenizer.id_to_token(number) for number in tokens.ids["token_ids"]]
-    learnt = zip(ids, tag.targets(table, vocabulary, tokens).values, strict=True)
+    learnt = zip(ids, tag.word_classes(labels, table, tokens).values, strict=True)
     assert [(token, CLASSES[number]) for token, number in learnt if number >= 0] == [
         ("lamp", "B-LOC"),
         ("was", "O"),
@@ -259,7 +261,7 @@ def test_loss_is_the_mean_over_words_whatever_the_batch():
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     each = [-log_probs[0, 0, 1], -log_probs[0, 2, 3], -log_probs[1, 1, 0]]
     weights = np.array([2, 1], np.float32)
-    found = WordCrossentropy()(targets, logits, weights / weights.sum())
+    found = np.sum(np.asarray(tag_crossentropy(logits, targets)) * weights / weights.sum())
     assert float(found) == pytest.approx(np.mean(each), rel=1e-5)
 
 
@@ -268,7 +270,7 @@ def test_a_row_weighs_as_much_as_it_has_words():
         offsets = {"": np.array([0, 2, 5, 6])}
 
     aligned = Aligned(np.array([0, -1, 2, 2, 1, -1]))
-    assert tag.counts(aligned, {}, Tokens()).tolist() == [1, 3, 0]
+    assert num_tokens("tags")({"tags": aligned}, Tokens()).tolist() == [1, 3, 0]
 
 
 def best_by_hand(logits):
@@ -323,9 +325,9 @@ def test_given_words_get_one_tag_each_and_are_scored_by_it(run):
     words = ["the", "lamp's", "U.S.", "New York", "today"]
     table = prepared([{"words": words, "tags": ["O", "S-product", "O", "O", "O"]}])
     for scheme, prefix in (("bio", "B"), ("bioes", "S")):
-        given = {**run.vocabulary, "scheme": scheme}
-        found = Run(run.path, run.task, given, run.manifest).answers(table)
-        (answer,) = task.rows(found, given)
+        given = {**run.labels, "scheme": scheme}
+        found = Run(run.path, TAG.restore(given, run.recipe), run.manifest).answers(table)
+        (answer,) = records(found)
         assert [word["text"] for word in answer["words"]] == words
         assert answer["tags"] == ["O", f"{prefix}-product", "O", "O", "O"]
         assert answer["entities"][0]["text"] == "lamp's"

@@ -4,11 +4,14 @@ import signal
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from kft.data.batches import Batch
+from kft.losses.objective import Objective, Term
 from kft.training import callbacks, history, optimizers
-from kft.training.callbacks import BatchLoss, Progress, Signals, Watch
+from kft.training.callbacks import Progress, Signals, Watch
+from kft.training.learner import Learner
 
 
 def test_segments_end_where_checkpoints_are_due():
@@ -17,27 +20,26 @@ def test_segments_end_where_checkpoints_are_due():
     assert list(callbacks.segments(4, 4, 4)) == []
 
 
-class Broken(keras.losses.Loss):
-    """The mean of the targets; for 7, no number: the loss itself, or only its gradient."""
+def broken(breaks):
+    """A loss that is the target; for 7, no number: the loss itself, or only its gradient."""
 
-    def __init__(self, breaks="loss"):
-        super().__init__()
-        self.breaks = breaks
+    def loss(outputs, targets):
+        truth, answer = targets["number"][:, 0], outputs["number"][:, 0]
+        is_bad = truth == 7
+        if breaks == "gradient":
+            return truth + (answer - ops.stop_gradient(answer)) * ops.where(is_bad, 3e38, 0.0)
+        return truth + answer * ops.where(is_bad, np.nan, 0.0)
 
-    def call(self, y_true, y_pred):
-        is_bad = y_true[:, 0] == 7
-        if self.breaks == "gradient":
-            nothing = y_pred[:, 0] - ops.stop_gradient(y_pred[:, 0])
-            return y_true[:, 0] + nothing * ops.where(is_bad, 3e38, 0.0)
-        return y_true[:, 0] + y_pred[:, 0] * ops.where(is_bad, np.nan, 0.0)
+    return loss
 
 
-def watched(tmp_path, stop_after=None, loss=None, micro_batches=1):
+def watched(tmp_path, stop_after=None, breaks="loss", micro_batches=1):
     """A model trained on nine batches of one row with targets 1 to 9, the batches' rows being 11 to 19."""
     targets = np.arange(1, 10, dtype=np.float32)[:, None]
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    loss = loss or Broken()
-    model.compile(optimizers.FusedAdamW(0.5), loss, weighted_metrics=[BatchLoss(loss)])
+    number = keras.Input((1,), name="number")
+    network = keras.Model({"number": number}, {"number": keras.layers.Dense(1)(number)})
+    model = Learner(network, Objective((Term("number", broken(breaks)),)))
+    model.compile(optimizers.FusedAdamW(0.5))
     written, progress = history.History(tmp_path), Progress(9, 1, quiet=True)
     watch = Watch(
         step=0,
@@ -47,19 +49,22 @@ def watched(tmp_path, stop_after=None, loss=None, micro_batches=1):
         part=[Batch(np.array([row]), 1) for row in range(11, 20)],
         sources=lambda rows: rows + 100,
         micro_batches=micro_batches,
-        scales=[1.0 / micro_batches] * 9,
+        scales={"number": np.full(9, 1.0 / micro_batches)},
         first_update=1,
         progress=progress,
         interrupted=lambda: watch.step == stop_after,
     )
-    model.fit(np.zeros((9, 1)), targets, batch_size=1, shuffle=False, verbose=0, callbacks=[watch])
+    inputs, weights = {"train": {"number": np.zeros((9, 1), np.float32)}}, {"number": np.ones(9, np.float32)}
+    truth = {"train": {"number": targets}}
+    ds = tf.data.Dataset.from_tensor_slices((inputs, truth, weights)).batch(1)
+    model.fit(ds, shuffle=False, verbose=0, callbacks=[watch])
     written.close()
     return watch
 
 
 @pytest.mark.parametrize("breaks", ["loss", "gradient"])
 def test_numbers_that_are_not_finite_stop_training_with_step_rows_rate_and_norm(breaks, tmp_path):
-    watch = watched(tmp_path, loss=Broken(breaks))
+    watch = watched(tmp_path, breaks=breaks)
     message = str(watch.failure)
     found = (
         "the loss is nan and the gradient norm nan" if breaks == "loss" else "the loss is 7 and the gradient norm inf"

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from kft.data import store
+from kft.data.streams import Stream
 from kft.errors import TrainingError
+from kft.losses.classification import crossentropy
+from kft.losses.objective import Objective, Term, ones
 from kft.recipe import Recipe
 from kft.text.encoded import Encoded
 from kft.training import checkpoints, devices, history, loop
@@ -15,7 +18,9 @@ from kft.training import checkpoints, devices, history, loop
 ENCODER = SimpleNamespace(pad_values={"token_ids": 0}, mask_names=())
 IDS = np.random.default_rng(0).integers(1, 20, (10, 4))
 ROWS = store.in_memory(Encoded({"token_ids": IDS}, {"": np.full(10, 4)}, np.arange(10)), ENCODER)
-TARGETS = (IDS[:, 0] > 9).astype(np.int32)
+TARGETS = {"label": (IDS[:, 0] > 9).astype(np.int32)}
+STREAM = Stream(ROWS, TARGETS, np.ones(10, np.float32), {"label": ones(TARGETS, ROWS)})
+OBJECTIVE = Objective((Term("label", lambda outputs, targets: crossentropy(outputs["logits"], targets["label"])),))
 
 
 def trained(folder, validate=None, start=None, peak=1e-2, micro_batches=1, **knobs):
@@ -24,10 +29,10 @@ def trained(folder, validate=None, start=None, peak=1e-2, micro_batches=1, **kno
     keras.utils.set_random_seed(0)
     tokens = keras.Input((None,), dtype="int32", name="token_ids")
     pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(20, 8)(tokens))
-    network = keras.Model({"token_ids": tokens}, keras.layers.Dense(2)(pooled))
+    network = keras.Model({"token_ids": tokens}, {"logits": keras.layers.Dense(2)(pooled)})
     trainer = loop.prepare(
         network,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+        OBJECTIVE,
         recipe,
         devices.choose("none", "float32"),
         peak=peak,
@@ -36,7 +41,7 @@ def trained(folder, validate=None, start=None, peak=1e-2, micro_batches=1, **kno
         micro_batches=micro_batches,
     )
     settings = {"run_dir": folder, "validate": validate, "best_by": "accuracy", "start": start, "quiet": True}
-    return loop.train(trainer, ROWS, TARGETS, **settings), network
+    return loop.train(trainer, {"train": STREAM}, **settings), network
 
 
 def scripted(*epochs):

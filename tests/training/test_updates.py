@@ -67,8 +67,8 @@ def test_classes_are_weighted_beside_all_rows_and_not_beside_their_batch(encoder
     rare = updates["prepared"]("classify", encoder, class_weights={"a": 1.0, "b": 1000.0})
     one_by_one = [updates["gradient"](job, 1, accumulated=count) for job in (made, rare)]
     assert updates["difference"](*one_by_one) > 0.5
-    weights, counts = rare.weights("train"), rare.counts("train")
-    assert counts.tolist() == [1.0] * count and sorted(set(weights.tolist())) == [1.0, 1000.0]
+    stream = rare.streams["train"]
+    assert stream.counts["label"].tolist() == [1.0] * count and sorted(set(stream.weights.tolist())) == [1.0, 1000.0]
 
 
 def in_fresh_process(backend, *arguments):

@@ -1,0 +1,65 @@
+"""Answers as plain records: one dict a row, as `predict` gives them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def records(answers: Mapping[str, np.ndarray], labels: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Answers as one dict of plain Python values a row.
+
+    A number for each class becomes `{label: number}`, another list of numbers a list. Of several strings the empty ones
+    are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one list of
+    dicts, as long as there are texts in it; those of `events.arguments.role` lists in such dicts.
+
+    Args:
+        answers: By name, `(rows, …)`.
+        labels: The names of the classes that `scores` are of.
+
+    >>> records({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, ["yes", "no"])
+    [{'label': 'no', 'scores': {'yes': 0.25, 'no': 0.75}}]
+    >>> records({"labels": np.array([[b"no", b""]])}, ["yes", "no"])
+    [{'labels': ['no']}]
+    >>> records({"spans.text": np.array([[b"tea", b""]]), "spans.start": np.array([[4, 0]])})
+    [{'spans': [{'text': 'tea', 'start': 4}]}]
+    """
+    columns: dict[str, list[Any]] = {}
+    for name, values in answers.items():
+        plain = _plain(values.tolist())
+        if name == "scores":
+            columns[name] = [dict(zip(labels, row, strict=True)) for row in plain]
+        elif "." not in name and values.ndim == 2 and values.dtype.kind in "SO":
+            columns[name] = [[text for text in row if text] for row in plain]
+        else:
+            columns[name] = plain
+    return [_nested(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values whose names share what stands before a dot, as one list of dicts."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        group, dot, member = name.partition(".")
+        if dot:
+            nested.setdefault(group, {})[member] = value
+        else:
+            nested[name] = value
+    dotted = {name.partition(".")[0] for name in values if "." in name}
+    return {name: _dicts(value) if name in dotted else value for name, value in nested.items()}
+
+
+def _dicts(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Lists of equal length as dicts, up to the first empty string."""
+    members = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+    return [_nested(one) for one in itertools.takewhile(lambda one: "" not in one.values(), members)]
+
+
+def _plain(value: Any) -> Any:
+    """Bytes in nested lists as text."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -1,0 +1,97 @@
+"""Models with several heads on one backbone, each with an output of its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+import keras
+import keras_hub
+from keras import saving
+from keras_hub.src.utils.preset_utils import get_preset_loader
+
+from kft.models import heads
+from kft.models.presets import Preset
+
+
+class HeadSpec(TypedDict):
+    """What a head is.
+
+    `num_outputs` is its width; it reads each of the `tokens`, or one vector for the row: of the `first` token, of the
+    `last` that is no padding, or the `mean`.
+    """
+
+    num_outputs: int
+    reads: Literal["tokens", "first", "last", "mean"]
+
+
+def multi_head_model(
+    preset: Preset, specs: Mapping[str, HeadSpec], max_length: int, dtype: str, seed: int
+) -> keras_hub.models.Task:
+    """A model from token features to the outputs of each head by name, with its preprocessor.
+
+    Args:
+        preset: Where backbone and tokenizer come from.
+        specs: The heads by name.
+        max_length: The preprocessor's `sequence_length`.
+        dtype: Precision policy of the whole model, such as `"mixed_bfloat16"`.
+        seed: Seed of the heads' weights and of dropout.
+    """
+    keras.utils.set_random_seed(seed)
+    backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
+    preprocessor = heads.preprocessor_for(preset, backbone, tokenizer, max_length)
+    return MultiHead(backbone=backbone, heads=specs, preprocessor=preprocessor, compile=False)
+
+
+@saving.register_keras_serializable(package="kft")
+class MultiHead(keras_hub.models.Task):
+    """Linear heads on any KerasHub text backbone.
+
+    The outputs are a dict: `(batch, num_outputs)` of a head that reads one vector for the row, and
+    `(batch, tokens, num_outputs)` of one that reads tokens. Saves and loads as a KerasHub preset once
+    `kft.models.multi_head` is imported.
+
+    Args:
+        backbone: A KerasHub text backbone.
+        heads: The `HeadSpec` of each head by its name.
+        preprocessor: What turns strings into the backbone's inputs.
+        dropout: Share of each vector dropped in training.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        heads: Mapping[str, HeadSpec],
+        preprocessor: Any = None,
+        dropout: float = 0.1,
+        **kwargs: Any,
+    ):
+        from kft.models.heads import Pool, sequence_of
+
+        inputs, prefix, sequence = sequence_of(backbone)
+        policy = backbone.dtype_policy
+        mask = inputs.get(prefix + "padding_mask", inputs[prefix + "token_ids"])
+        outputs = {}
+        for name, spec in heads.items():
+            is_by_token = spec["reads"] == "tokens"
+            read = sequence if is_by_token else Pool(spec["reads"], dtype=policy, name=f"{name}_pool")(sequence, mask)
+            dropped = keras.layers.Dropout(dropout, dtype=policy, name=f"{name}_dropout")(read)
+            outputs[name] = keras.layers.Dense(
+                spec["num_outputs"],
+                kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+                dtype=policy,
+                name=f"{name}_logits",
+            )(dropped)
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self.specs = {name: dict(spec) for name, spec in heads.items()}
+        self.dropout = dropout
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.specs, "dropout": self.dropout}
+
+    @classmethod
+    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any) -> MultiHead:
+        """Opens a preset that was saved from this class; KerasHub's lookup by backbone class is not needed."""
+        return get_preset_loader(preset).load_task(cls, load_weights, "heads" not in kwargs, **kwargs)
