@@ -383,7 +383,7 @@ def test_a_preset_from_scratch_is_the_same_wherever_it_is_made(corpus, tmp_path)
         scratch.begin("scratch:gpt2", corpus, "texts", tmp_path / name, max_length=16, seed=1, **sizes) for name in "ab"
     ]
     tokenizers = [preset.tokenizer() for preset in found]
-    assert tokenizers[0].labels == tokenizers[1].labels and tokenizers[0].merges == tokenizers[1].merges
+    assert tokenizers[0].vocabulary == tokenizers[1].vocabulary and tokenizers[0].merges == tokenizers[1].merges
     for one, other in zip(*(preset.backbone().weights for preset in found), strict=True):
         np.testing.assert_array_equal(one, other)
     again = scratch.begin("scratch:gpt2", [], "texts", tmp_path / "a", max_length=16, seed=1, **sizes)
