@@ -276,6 +276,6 @@ def test_other_weights_under_the_same_name_are_refused_by_name(tiny_bert, tmp_pa
         kft.resume(path, train=message_rows, quiet=True)
     del manifest["base"]
     sealed(path, manifest)
-    with pytest.raises(RunError, match="says nothing of base, as the version of kft that began this fit did not"):
+    with pytest.raises(RunError, match="says nothing of base, as the kft that began this fit did not record it"):
         kft.resume(path, train=message_rows, quiet=True)
     untrusted.check_folder(path, RunError)

@@ -35,7 +35,8 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
         Features by the backbone's input names, each `(batch, tokens)`. A backbone without a padding mask (FNet) sees
         its padding, so its rows keep the full `sequence_length`.
     """
-    return trimmed(pack(preprocessor, tuple(characters.without_nul(text) for text in texts)))
+    features = pack(preprocessor, tuple(characters.without_nul(text) for text in texts))
+    return trimmed({n: _up_to_last(value) if n.endswith(MASK) else value for n, value in features.items()})
 
 
 def trimmed(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -50,8 +51,7 @@ def trimmed(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 def pack(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """The preprocessor's features, padded to its `sequence_length`. Graph code."""
     # Without the explicit y a tuple of two texts would be taken for (text, label).
-    features = preprocessor(tuple(texts) if len(texts) > 1 else texts[0], y=None)
-    return {name: _up_to_last(value) if name.endswith(MASK) else value for name, value in features.items()}
+    return preprocessor(tuple(texts) if len(texts) > 1 else texts[0], y=None)
 
 
 def _up_to_last(mask: tf.Tensor) -> tf.Tensor:

@@ -31,7 +31,7 @@ def word_piece(name):
 
 
 def byte_pair(name, *special):
-    letters = ["Ġ", *string.ascii_lowercase, ",", "th", "Ġth"]
+    letters = ["Ġ", *string.ascii_lowercase, ",", ".", "th", "Ġth"]
     vocabulary = {token: number for number, token in enumerate([*special, *letters])}
     return getattr(keras_hub.tokenizers, f"{name}Tokenizer")(vocabulary=vocabulary, merges=["t h", "Ġ th"])
 
