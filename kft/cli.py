@@ -230,10 +230,10 @@ def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: 
 
     rows, asked = _with_recipe(train, recipe, knobs)
     shared, sources = early.split_rows(rows, asked)
-    early.refuse(shared, sources, is_out_a_run=False)
+    task = early.refuse(shared, sources, is_out_a_run=False)
     searched = spaces.parse(*space) or None
     if searched:
-        spaces.of(searched, shared)  # refuses what is wrong with it before TensorFlow is loaded
+        spaces.of(searched, Recipe.of(shared, task=task))  # refuses what is wrong with it before TensorFlow is loaded
     study = kft.tune(rows, space=searched, trials=trials, search=search, objective=objective, quiet=quiet, **asked)
     _print_json({"best": str(study.path / "best.yaml"), "value": study.best_value})
 
