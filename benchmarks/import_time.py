@@ -1,4 +1,4 @@
-"""CPU seconds of `import kft`, the median of five fresh processes, less those of an empty Python.
+"""CPU seconds of `import kft`, less those of an empty Python, and of all that a fit loads; medians of fresh processes.
 
 .venv/bin/python benchmarks/import_time.py
 """
@@ -22,7 +22,12 @@ def cpu_s(code: str) -> float:
 def main() -> None:
     """Prints both medians and their difference."""
     empty, whole = (statistics.median(cpu_s(code) for _ in range(5)) for code in ("pass", "import kft"))
+    plain, own = (
+        statistics.median(cpu_s(f"{setup}import kft.workflow") for _ in range(5))
+        for setup in ("", "from kft import cli; cli.own_process(); ")
+    )
     print(f"python {empty:.3f} s, with import kft {whole:.3f} s: kft costs {whole - empty:.3f} s of CPU")
+    print(f"all that a fit loads {plain:.2f} s; with the garbage collector as the command line sets it {own:.2f} s")
 
 
 if __name__ == "__main__":

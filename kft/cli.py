@@ -35,6 +35,8 @@ MOST_CLASSES = 100
 SEARCH_OPTIONS = ("space", "trials", "search", "objective")
 """Those that `kft tune` has beside the knobs."""
 RECIPE_FILES = (".yaml", ".yml")
+GARBAGE_THRESHOLD = 50_000
+"""New objects after which Python looks for garbage, in place of 700 (2,000 from Python 3.13 on)."""
 TRACEBACK = "KFT_TRACEBACK"
 """The environment variable that shows the traceback of an internal error."""
 
@@ -99,7 +101,18 @@ def main() -> None:
     kft predict runs/reviews "Loved every minute"  ask
     kft export runs/reviews && kft serve           serve, as TensorFlow Serving would
     """
+    own_process()
+
+
+def own_process() -> None:
+    """Sets up the process of a command, which `import kft` does not do to the process of somebody else.
+
+    `benchmarks/import_time.py` says what the garbage collector's settings give.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow reads this when it is loaded. Left alone, it multiplies with Eigen on CPUs that have no AVX-512.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    gc.set_threshold(GARBAGE_THRESHOLD)  # imports make a million objects, and nearly all of them stay
     atexit.register(gc.freeze)  # a process that ends need not look through its memory for garbage
 
 
@@ -217,10 +230,10 @@ def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: 
 
     rows, asked = _with_recipe(train, recipe, knobs)
     shared, sources = early.split_rows(rows, asked)
-    early.refuse(shared, sources, is_out_a_run=False)
+    task = early.refuse(shared, sources, is_out_a_run=False)
     searched = spaces.parse(*space) or None
     if searched:
-        spaces.of(searched, shared)  # refuses what is wrong with it before TensorFlow is loaded
+        spaces.of(searched, Recipe.of(shared, task=task))  # refuses what is wrong with it before TensorFlow is loaded
     study = kft.tune(rows, space=searched, trials=trials, search=search, objective=objective, quiet=quiet, **asked)
     _print_json({"best": str(study.path / "best.yaml"), "value": study.best_value})
 

@@ -20,13 +20,16 @@ MOST_BYTES = 64 * 2**20
 """The largest file that is read here, since it is read again for the fit."""
 
 
-def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = True) -> None:
+def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = True) -> str:
     """Refuses what is wrong with knobs, paths and columns.
 
     Args:
         recipe: The knobs.
         sources: `train`, `validation` and `test` as the user gave them; only paths are looked at.
         is_out_a_run: Whether `out` is to be a new run.
+
+    Returns:
+        The task; `auto` where it cannot be told without the rows of an object, a large file or TensorFlow.
 
     Raises:
         KftError: Of the kind that says what is wrong.
@@ -35,13 +38,17 @@ def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = T
         run_directory.refuse_occupied(Path(recipe.out))
     handles.local(recipe.preset)
     registry.check_data_dir(recipe.data_dir, [*sources.values()])
-    for role, source in sources.items():
-        if isinstance(source, str | Path):
-            refuse_source(source, role, recipe)
+    tasks = {
+        role: refuse_source(source, role, recipe) for role, source in sources.items() if isinstance(source, str | Path)
+    }
+    return tasks.get("train", recipe.task)
 
 
-def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
+def refuse_source(source: str | Path, role: str, recipe: Recipe) -> str:
     """Refuses the path of rows that are not there or cannot be read, or whose columns do not fit the recipe.
+
+    Returns:
+        The task, which the training rows decide where the recipe does not; `auto` where they are not looked at.
 
     Raises:
         DataError: As the fit would.
@@ -49,18 +56,21 @@ def refuse_source(source: str | Path, role: str, recipe: Recipe) -> None:
     """
     if registry.is_name(source):
         benchmark, _ = registry.find(str(source))
-        if role == "train" and recipe.task == "auto":
-            recipe.refuse_unused(benchmark.task)
-        return
+        if role != "train" or recipe.task != "auto":
+            return recipe.task
+        recipe.refuse_unused(benchmark.task)
+        return benchmark.task
     path = formats.checked_path(source, role)
     if path.stat().st_size > MOST_BYTES:
-        return
+        return recipe.task
     table = formats.read(source, role=role, file_format=formats.format_for(source, recipe.task))
-    if role == "train":
-        given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
-        task = task_columns.decide(table, given)[0] if recipe.task == "auto" else recipe.task
-        recipe.refuse_unused(task)
-        columns.choose(table, task_columns.COLUMNS[task], given)
+    if role != "train":
+        return recipe.task
+    given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
+    task = task_columns.decide(table, given)[0] if recipe.task == "auto" else recipe.task
+    recipe.refuse_unused(task)
+    columns.choose(table, task_columns.COLUMNS[task], given)
+    return task
 
 
 def split_rows(train: Any, knobs: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:

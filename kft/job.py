@@ -148,9 +148,6 @@ def prepare(recipe: Recipe, rows: Mapping[str, Any], *, micro_batches: int = 1) 
     chosen = devices.choose(recipe.distribute, recipe.precision)
     data = dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
     data.best_by(recipe.save_best_by)
-    if recipe.deterministic:
-        keras.utils.set_random_seed(recipe.seed)
-        devices.make_deterministic()
     return build(recipe, data, chosen, micro_batches=micro_batches)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from kft.dataset import Dataset
 from kft.errors import OutOfMemory, PresetError, RunError, TrainingError, printable
 from kft.evaluation import figures, metrics, report
 from kft.job import Job
-from kft.models import presets, saving
+from kft.models import presets, saving, seeding
 from kft.recipe import Recipe
 from kft.run import Run
 from kft.text import unknown
-from kft.training import checkpoints, history, loop
+from kft.training import checkpoints, devices, history, loop
 from kft.training.checkpoints import Position
 from kft.training.forecast import Forecast
 from kft.training.loop import Outcome
@@ -29,7 +30,7 @@ def fit(train: Any, *, quiet: bool = False, **knobs: Any) -> Run:
     """Carries out `kft.fit`, whose arguments it has."""
     recipe, rows = early.split_rows(train, knobs)
     presets.find(recipe.preset)
-    with run_directory.claim(Path(recipe.out) if recipe.out else _next_name(recipe)) as run_dir:
+    with run_directory.claim(Path(recipe.out) if recipe.out else _next_name(recipe)) as run_dir, _own_state(recipe):
         return _carry_out(_begun(recipe, rows, run_dir, quiet), run_dir, None, quiet)
 
 
@@ -66,24 +67,34 @@ def resume(path: str | Path, *, train: Any = None, quiet: bool = False, **knobs:
         where = f"going on at step {start.step}" + (f", from {newest}" if newest else "")
         if not quiet:
             print("\n".join([*problems, where]), file=sys.stderr)
-        return _carry_out(_same(path, recipe, rows, before, start.micro_batches), run_dir, newest, quiet)
+        with _own_state(recipe):
+            return _carry_out(_same(path, recipe, rows, before, start.micro_batches), run_dir, newest, quiet)
 
 
 def check(train: Any, **knobs: Any) -> Dataset:
     """Carries out `kft.check`."""
     recipe, rows = early.split_rows(train, knobs)
-    data = dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
-    return replace(data, notes=(*data.notes, *_unknown(recipe, data)))
+    with _own_state(recipe):
+        data = dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
+        return replace(data, notes=(*data.notes, *_unknown(recipe, data)))
 
 
 def plan(train: Any, **knobs: Any) -> Forecast:
     """Carries out `kft.plan`."""
     recipe, rows = early.split_rows(train, knobs)
-    ready = job.prepare(recipe, rows)
-    return replace(ready.forecast, notes=ready.data.notes)
+    with _own_state(recipe):
+        ready = job.prepare(recipe, rows)
+        return replace(ready.forecast, notes=ready.data.notes)
 
 
 # -- the steps, in order -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _own_state(recipe: Recipe) -> Iterator[None]:
+    """Random numbers by the recipe's seed, and operations as it asks for them, which end with this block."""
+    with seeding.seeded(recipe.seed), devices.deterministic(recipe.deterministic):
+        yield
 
 
 def _unknown(recipe: Recipe, data: Dataset) -> list[str]:

@@ -10,7 +10,7 @@ from keras import saving
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from kft.errors import PresetError
-from kft.models import heads
+from kft.models import heads, seeding
 from kft.models.heads import Pool, SequenceClassifier
 from kft.models.presets import Preset
 
@@ -38,7 +38,7 @@ def sentence_encoder(preset: Preset, pooling: str, max_length: int, dtype: str, 
     Raises:
         PresetError: The backbone has no padding mask, and `pooling` needs one.
     """
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     backbone = preset.backbone(dtype)
     pooling = _pooling(preset, backbone, pooling)
     hub_class: Any = preset.embedder_class()
@@ -53,7 +53,7 @@ def vector_classifier(
     preset: Preset, num_outputs: int, pooling: str, max_length: int, dtype: str, seed: int
 ) -> keras_hub.models.Task:
     """A classifier whose logits are linear in the pooled vector of a row; arguments as for `sentence_encoder`."""
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     backbone = preset.backbone(dtype)
     pooling = POOLINGS[_pooling(preset, backbone, pooling)]
     packed = heads.preprocessor_for(preset, backbone, preset.tokenizer(), max_length)

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from kft.errors import PresetError, RecipeError
+from kft.models import seeding
 from kft.models.overrides import standing_in
 from kft.models.presets import Preset, max_positions
 from kft.text import generation
@@ -37,7 +38,7 @@ def generator(preset: Preset, settings: Settings, max_length: int, dtype: str, s
         PresetError: KerasHub does not generate text with this model.
         RecipeError: The model has no positions for so many new tokens.
     """
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     model_class: Any = preset.causal_lm_class()
     if model_class is None:
         raise PresetError(

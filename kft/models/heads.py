@@ -11,7 +11,7 @@ from keras import ops, saving
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from kft.errors import PresetError
-from kft.models import finite, preset_files, skip_init, xlnet
+from kft.models import finite, preset_files, seeding, skip_init, xlnet
 from kft.models.presets import Preset, masked_lm_class, with_rules
 from kft.text.tokens import SequencePreprocessor
 
@@ -26,7 +26,7 @@ def sequence_model(preset: Preset, num_outputs: int, max_length: int, dtype: str
         dtype: Precision policy of the whole model, such as `"mixed_bfloat16"`.
         seed: Seed of the head's weights and of dropout.
     """
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
     preprocessor = preprocessor_for(preset, backbone, tokenizer, max_length)
     classifier_class: Any = preset.classifier_class()
@@ -40,7 +40,7 @@ def sequence_model(preset: Preset, num_outputs: int, max_length: int, dtype: str
 
 def token_model(preset: Preset, num_outputs: int, max_length: int, dtype: str, seed: int) -> keras_hub.models.Task:
     """A model from token features to `(batch, tokens, num_outputs)` logits; arguments as for `sequence_model`."""
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
     preprocessor = preprocessor_for(preset, backbone, tokenizer, max_length)
     return TokenClassifier(backbone=backbone, preprocessor=preprocessor, num_classes=num_outputs, compile=False)

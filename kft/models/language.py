@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import keras_hub
 from keras_hub.src.utils.preset_utils import TASK_CONFIG_FILE, check_file_exists
 
-from kft.models import heads
+from kft.models import heads, seeding
 from kft.models.presets import Preset
 
 
@@ -26,7 +25,7 @@ def masked_model(
         seed: Seed of the head's weights and of dropout.
         has_pairs: Whether it tells of two sentences, too, how they belong together.
     """
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     model_class: Any = preset.masked_lm_class()
     saved = _saved(preset, dtype)
     backbone = saved.backbone if saved else preset.backbone(dtype)
@@ -50,7 +49,7 @@ def _saved(preset: Preset, dtype: str) -> Any:
 
 def causal_model(preset: Preset, max_length: int, dtype: str, seed: int) -> keras_hub.models.Task:
     """A model from tokens to the logits of the token after each; arguments as for `masked_model`."""
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     model_class: Any = preset.causal_lm_class()
     preprocessor = model_class.preprocessor_cls(preset.tokenizer(), sequence_length=max_length)
     return model_class(backbone=preset.backbone(dtype), preprocessor=preprocessor, compile=False)

@@ -13,11 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from kft import disk
 from kft.errors import RecipeError
-from kft.models import saving
+from kft.models import saving, seeding
 from kft.models.presets import SCRATCH, Preset
 from kft.text import vocabularies
 
@@ -94,7 +92,7 @@ def _of_this_process() -> Path:
 
 def _write(name: str, texts: Iterable[str], folder: Path, max_length: int, seed: int, sizes: dict[str, int]) -> None:
     tokenizer = TOKENIZERS[name](texts, sizes["vocabulary_size"])
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     backbone = SCRATCH[name](
         vocabulary_size=tokenizer.vocabulary_size(),
         num_layers=sizes["num_layers"],

@@ -219,14 +219,33 @@ def _is_out_of_memory(error: Exception) -> bool:
     return kind in ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError") and not is_disk
 
 
-def make_deterministic() -> None:
-    """Makes every operation of the backend give the same bits from run to run."""
-    backend = keras.config.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
+@contextlib.contextmanager
+def deterministic(is_asked: bool) -> Iterator[None]:
+    """Where asked for, every operation of the backend gives the same bits from run to run in here.
 
-        tf.config.experimental.enable_op_determinism()
-    elif backend == "torch":
+    JAX's do so always. Afterwards operations are chosen as before.
+    """
+    backend = keras.config.backend()
+    if is_asked and backend == "tensorflow":
+        # TensorFlow's public API turns it on, but not off.
+        from tensorflow.python.framework import config
+
+        was_on = config.is_op_determinism_enabled()
+        config.enable_op_determinism()
+        try:
+            yield
+        finally:
+            if not was_on:
+                config.disable_op_determinism()
+    elif is_asked and backend == "torch":
         import torch
 
+        was_on = torch.are_deterministic_algorithms_enabled()
+        only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
         torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(was_on, warn_only=only_warns)
+    else:
+        yield

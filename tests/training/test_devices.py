@@ -48,3 +48,21 @@ def test_xla_compiles_on_jax_on_tpus_and_on_a_single_gpu():
     assert dataclasses.replace(cpu, backend="jax").jit_compile
     tpu = dataclasses.replace(cpu, platform="tpu", kind="tpu", count=8)
     assert tpu.is_compiled and not tpu.jit_compile
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_operations_are_deterministic_for_as_long_as_asked(is_asked):
+    from tensorflow.python.framework import config
+
+    with devices.deterministic(is_asked):
+        assert config.is_op_determinism_enabled() == is_asked
+    assert not config.is_op_determinism_enabled()
+    with devices.deterministic(True), pytest.raises(ZeroDivisionError), devices.deterministic(is_asked):
+        raise ZeroDivisionError
+    config.enable_op_determinism()
+    try:
+        with devices.deterministic(True):
+            pass
+        assert config.is_op_determinism_enabled()  # the caller's own choice stays
+    finally:
+        config.disable_op_determinism()
