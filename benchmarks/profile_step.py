@@ -73,7 +73,7 @@ def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, upda
     peak = 1e-4
     loss = Counted()
     network = first_token.network(model, model)
-    trainer = loop.prepare(network, loss, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
+    trainer = loop.prepare(network, loss, recipe, chosen, peak=peak, batches_per_epoch=10_000)
     if not update:
         idle = Idle(peak)
         idle.build(trainer.network.trainable_variables)

@@ -62,7 +62,7 @@ def trained(distribute, accumulated=1):
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
         network = sparse_embeddings.network(first_token.network(model, model), backbone, rows)
-        trainer = loop.prepare(network, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
+        trainer = loop.prepare(network, loss, recipe, chosen, peak=1e-2, batches_per_epoch=6)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, rows, targets, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
         outputs = inference.outputs(trainer.network, rows, chosen, 16)

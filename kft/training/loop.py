@@ -33,6 +33,7 @@ from kft.training import history as histories
 from kft.training.accumulation import Windows, expected_weights, update_totals
 from kft.training.checkpoints import Position
 from kft.training.devices import Devices, memory_errors
+from kft.transfer.rules import Rule, plain
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ def prepare(
     devices: Devices,
     *,
     peak: float,
-    factors: Mapping[str, float],
     batches_per_epoch: int,
+    rule_of: Callable[[Any], Rule] = plain,
     micro_batches: int = 1,
     disguise: Disguise | None = None,
     measures: Mapping[str, Any] | None = None,
@@ -152,8 +153,8 @@ def prepare(
         recipe: The knobs.
         devices: Where to compute.
         peak: The peak learning rate.
-        factors: What multiplies the rate of some variables, by path.
         batches_per_epoch: Batches in one pass over the rows.
+        rule_of: From a trainable variable to what happens to it.
         micro_batches: Pieces that each batch is computed in.
         disguise: What makes the batches of each epoch from the store's.
         measures: Further losses to follow, by name.
@@ -165,7 +166,7 @@ def prepare(
     windows = windows_of(recipe, batches_per_epoch, micro_batches)
     rate = optimizers.schedule(recipe, peak, windows)
     network.compile(
-        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors),
+        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, rule_of),
         loss=loss,
         weighted_metrics=callbacks.batch_losses(loss, measures or {}),
         jit_compile=devices.jit_compile,
