@@ -115,7 +115,6 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
             recipe,
             chosen,
             peak=1e-4,
-            factors={},
             batches_per_epoch=num_steps,
         )
 

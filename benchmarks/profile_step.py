@@ -97,7 +97,7 @@ def built(recipe: Recipe, chosen: devices.Devices, *, dropout: bool = True, upda
     peak = 1e-4
     network = first_token.network(keras.Model(model.input, {"logits": model.output}), model)
     objective = Objective((Term("label", counted),))
-    trainer = loop.prepare(network, objective, recipe, chosen, peak=peak, factors={}, batches_per_epoch=10_000)
+    trainer = loop.prepare(network, objective, recipe, chosen, peak=peak, batches_per_epoch=10_000)
     if not update:
         idle = Idle(peak)
         idle.build(trainer.network.trainable_variables)

@@ -22,7 +22,7 @@ from kft.data.streams import Stream
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError, quoted
 from kft.losses.objective import Objective, nothing_in_closed_form
-from kft.models import presets, provenance, scratch
+from kft.models import anatomy, presets, provenance, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.task import never_anew
@@ -33,10 +33,12 @@ from kft.training.devices import Devices
 from kft.training.fitted import Fitted, stream_of
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
 from kft.training.loop import Trainer
-from kft.transfer import plan as transfer_plan
+from kft.transfer import rates, rules, strategies
 
 ROWS = ("columns", "readings", "labels", "data")
 """Fields of a job's identity that come of the rows, and of how they are read and split."""
+LEFT_OUT = ("seconds", "memory_mb", "notes", "blocks")
+"""What of a forecast is no part of a job's identity: it differs by the machine, or follows from the recipe."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Job:
             "data": self.data.fingerprints(),
             "preprocessor": tokenise.fingerprint(self.model.preprocessor),
             "devices": str(self.trainer.devices),
-            "forecast": {k: v for k, v in asdict(self.forecast).items() if k not in ("seconds", "memory_mb", "notes")},
+            "forecast": {k: v for k, v in asdict(self.forecast).items() if k not in LEFT_OUT},
         }
 
 
@@ -160,12 +162,14 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
     preset = _preset(recipe, data)
     with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
         model = data.problem.build.model(preset, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed)
-        transfer_plan.apply(model, recipe.transfer)
+        model.backbone.trainable = True  # a preset may have been saved frozen
+        blocks, (peak, head_peak) = anatomy.blocks(model), _learning_rates(recipe, model)
+        ruled = strategies.rules(recipe.transfer, blocks, head_peak / peak)
+        rules.freeze(blocks, ruled)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores, cache_notes = _tokens(data, model)
         unknown_share = unknown_tokens(data, model.preprocessor.tokenizer)
         planned = [step["train"] for step in loop.plan({"train": stores["train"]}, recipe, chosen, epoch=0)]
-        peak, head_peak = _learning_rates(recipe, model)
         examples, objective = data.problem.examples, data.problem.objective
         notes = examples.token_notes(model.preprocessor, stores["train"], data.training_rows["train"])
         notes += _on_comparisons(objective, recipe, chosen, micro_batches)
@@ -182,8 +186,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             recipe,
             chosen,
             peak=peak,
-            factors={variable.path: head_peak / peak for variable in transfer_plan.head_variables(model)},
             batches_per_epoch=len(planned),
+            rule_of=rules.rule_of(blocks, ruled, sparse_embeddings.parts_of(network)),
             micro_batches=micro_batches,
         )
     fitted = Fitted(data.problem, model, lambda num_texts: network, data.text_columns, chosen)
@@ -204,6 +208,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         devices=str(chosen),
         learning_rate=peak,
         head_learning_rate=head_peak,
+        blocks=rules.planned(blocks, ruled, peak),
         seconds=seconds_of(
             model,
             network,
@@ -272,9 +277,9 @@ def _learning_rates(recipe: Recipe, model: Any) -> tuple[float, float]:
     """Peak learning rates of backbone and head, as asked for or by the documented rules."""
     peak, head_peak = recipe.learning_rate, recipe.head_learning_rate
     if peak == "auto":
-        peak = transfer_plan.learning_rate(presets.count_parameters(model.backbone), recipe.transfer)
+        peak = rates.learning_rate(presets.count_parameters(model.backbone), recipe.transfer)
     if head_peak == "auto":
-        head_peak = transfer_plan.head_learning_rate(float(peak))
+        head_peak = rates.head_learning_rate(float(peak))
     return float(peak), float(head_peak)
 
 

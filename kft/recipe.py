@@ -17,6 +17,7 @@ import yaml
 from kft import disk, documents, knobs
 from kft.errors import RecipeError, did_you_mean, printable, quoted
 from kft.knobs import knob
+from kft.transfer import strategies
 
 MOST_RATE = 10.0
 """The highest learning rate that is taken."""
@@ -81,7 +82,12 @@ class Recipe(pydantic.BaseModel):
         "Pretrained model: minilm, a KerasHub preset name, kaggle://, hf://, modelscope:// or a directory; "
         "scratch:bert, scratch:gpt2: random weights, and a tokenizer of train.",
     )
-    transfer: str = model("full", "What trains: full (all), or features (the head on a frozen backbone).")
+    transfer: str = model(
+        "full",
+        "What trains beside the head: full (all), features (nothing), last:N (the last N blocks), layers:PATTERN "
+        "(blocks or variables of such names); and at which rates: layer_decay:RATE. Several with +, as in "
+        "last:4+layer_decay:0.9.",
+    )
     max_length: int | Literal["auto"] = model(
         "auto", "Longest row in tokens; longer ones are cut. auto: covers 99.5% of train, 128 to 512."
     )
@@ -353,8 +359,7 @@ class Recipe(pydantic.BaseModel):
     @pydantic.field_validator("transfer")
     @classmethod
     def _known_transfer(cls, value: str) -> str:
-        if value not in ("full", "features"):
-            raise ValueError("expected full or features." + did_you_mean(value, ["full", "features"]))
+        strategies.parse(value)
         return value
 
     @classmethod

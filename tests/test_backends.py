@@ -67,7 +67,7 @@ def trained(distribute, accumulated=1):
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
         whole = keras.Model(model.input, {"logits": model.output})
         network = sparse_embeddings.network(first_token.network(whole, model), backbone, rows)
-        trainer = loop.prepare(network, objective, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
+        trainer = loop.prepare(network, objective, recipe, chosen, peak=1e-2, batches_per_epoch=6)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, {"train": stream}, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
         outputs = inference.outputs(trainer.network, rows, chosen, 16)["logits"]

@@ -81,7 +81,7 @@ def default(recipe: Recipe, given: Collection[str]) -> dict[str, Any]:
     >>> default(Recipe(transfer="features"), ["batch_size"])
     {'learning_rate': {'min': 0.0001, 'max': 0.01, 'scale': 'log'}, 'epochs': [2, 3, 4]}
     """
-    low, high = LEARNING_RATES[recipe.transfer]
+    low, high = LEARNING_RATES["features" if recipe.transfer == "features" else "full"]
     rates = {"min": low, "max": high, "scale": "log"}
     every = {"learning_rate": rates, "batch_size": [16, 32], "epochs": [2, 3, 4]}
     if recipe.max_steps is not None:  # which ends training, whatever epochs says

@@ -51,9 +51,8 @@ def adamw_step(
     gradients: Sequence[Any],
     *,
     step: Any,
-    learning_rate: Any,
-    factors: Sequence[float],
-    decays: Sequence[float],
+    rates: Sequence[Any],
+    shrinkages: Sequence[Any],
     beta_1: float,
     beta_2: float,
     epsilon: float,
@@ -68,23 +67,20 @@ def adamw_step(
         velocities: Their second moments.
         gradients: A tensor of the variable's shape for each.
         step: The number of this update, from 1.
-        learning_rate: A scalar.
-        factors: What multiplies it, for each variable.
-        decays: Decoupled weight decay of each variable, in shares of its own learning rate; 0 for none.
+        rates: The learning rate of each variable, a scalar.
+        shrinkages: The share that each loses by weight decay before its update, a scalar; None for none.
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
         epsilon: Added to the root of the second moment.
     """
-    step, learning_rate = tf.cast(step, tf.float32), tf.cast(learning_rate, tf.float32)
+    step = tf.cast(step, tf.float32)
     powers = {"beta1_power": tf.pow(beta_1, step), "beta2_power": tf.pow(beta_2, step)}
     constants = {"beta1": tf.constant(beta_1), "beta2": tf.constant(beta_2), "epsilon": tf.constant(epsilon)}
-    rates = {factor: learning_rate * factor for factor in set(factors)}
-    shrinkages = {pair: rates[pair[0]] * pair[1] for pair in set(zip(factors, decays, strict=True))}
-    for variable, momentum, velocity, gradient, factor, decay in zip(
-        variables, momentums, velocities, gradients, factors, decays, strict=True
+    for variable, momentum, velocity, gradient, rate, shrinkage in zip(
+        variables, momentums, velocities, gradients, rates, shrinkages, strict=True
     ):
-        if decay:
-            shrunk = variable.read_value() * shrinkages[factor, decay]
+        if shrinkage is not None:
+            shrunk = variable.read_value() * shrinkage
             tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=shrunk)
         handles = {"var": variable.handle, "m": momentum.handle, "v": velocity.handle}
-        tf.raw_ops.ResourceApplyAdam(**handles, **powers, **constants, lr=rates[factor], grad=gradient)
+        tf.raw_ops.ResourceApplyAdam(**handles, **powers, **constants, lr=rate, grad=gradient)

@@ -69,6 +69,13 @@ def put_back(network: keras.Model) -> None:
         network.put_back()
 
 
+def parts_of(network: keras.Model) -> list[tuple[Any, Any]]:
+    """The variables of rows in a network, each with that of the table they are of."""
+    if not isinstance(network, Occurring):
+        return []
+    return [(rows, table._embeddings) for rows, table in zip(network._rows, network._tables, strict=True)]
+
+
 def network(whole: keras.Model, backbone: Any, store: Store) -> keras.Model:
     """The network that trains these rows at least cost: `Occurring`, or itself where nothing is to be won.
 

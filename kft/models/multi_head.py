@@ -10,7 +10,7 @@ import keras_hub
 from keras import saving
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
-from kft.models import heads
+from kft.models import heads, seeding
 from kft.models.presets import Preset
 
 
@@ -37,7 +37,7 @@ def multi_head_model(
         dtype: Precision policy of the whole model, such as `"mixed_bfloat16"`.
         seed: Seed of the heads' weights and of dropout.
     """
-    keras.utils.set_random_seed(seed)
+    seeding.set_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
     preprocessor = heads.preprocessor_for(preset, backbone, tokenizer, max_length)
     return MultiHead(backbone=backbone, heads=specs, preprocessor=preprocessor, compile=False)

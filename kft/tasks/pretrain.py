@@ -34,7 +34,7 @@ PAIRS = ("nsp", "sop")
 def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """What is learnt, as asked for or as the backbone can; refuses what it cannot."""
     objective = _objective(recipe, presets.find(recipe.preset))
-    if objective == "clm" and recipe.transfer != "full":
+    if objective == "clm" and recipe.transfer == "features":
         raise RecipeError(
             f"transfer: found {recipe.transfer!r}, which trains the head alone; in clm that is the token embedding of "
             "the backbone. Expected full."

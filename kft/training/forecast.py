@@ -16,6 +16,7 @@ from keras import ops
 from kft.data import batches
 from kft.data.batches import Batch
 from kft.models import presets
+from kft.transfer.rules import BlockPlan
 
 PASSES_OF_STEP, PASSES_FORWARD = 6.0, 2.5  # over the activations: written, read, and so are their gradients
 BYTES_OF_UPDATE = 28  # a parameter: weight, gradient and both moments are read, all but the gradient written
@@ -39,6 +40,7 @@ class Forecast:
     head_learning_rate: float
     seconds: float
     memory_mb: float
+    blocks: tuple[BlockPlan, ...] = ()
     unknown_share: float | None = None
     notes: tuple[str, ...] = ()
     """What the user should know of the rows."""
@@ -56,6 +58,7 @@ class Forecast:
             ("steps", f"{self.steps:,}"),
             ("parameters", f"{self.trained:,} trained, {self.frozen:,} frozen"),
             ("learning rate", f"{self.learning_rate:.3g} at its peak, {self.head_learning_rate:.3g} for the head"),
+            *[(block.name, block.text()) for block in self.blocks],
             ("devices", self.devices),
             ("time", f"about {_duration(self.seconds)} of training and validation, by this machine's rates as of now"),
             ("memory", f"about {self.memory_mb:,.0f} MB for weights, optimizer and activations"),

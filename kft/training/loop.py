@@ -35,6 +35,7 @@ from kft.training.accumulation import Windows, update_totals
 from kft.training.checkpoints import Position
 from kft.training.devices import Devices, memory_errors
 from kft.training.learner import Learner
+from kft.transfer.rules import Rule, plain
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ def prepare(
     devices: Devices,
     *,
     peak: float,
-    factors: Mapping[str, float],
     batches_per_epoch: int,
+    rule_of: Callable[[Any], Rule] = plain,
     micro_batches: int = 1,
 ) -> Trainer:
     """Compiles a network for training. Call inside the devices' scope.
@@ -154,8 +155,8 @@ def prepare(
         recipe: The knobs.
         devices: Where to compute.
         peak: The peak learning rate.
-        factors: What multiplies the rate of some variables, by path.
         batches_per_epoch: Batches in one pass over the rows.
+        rule_of: From a trainable variable to what happens to it.
         micro_batches: Pieces that each batch is computed in.
     """
     if devices.backend == "tensorflow" and devices.platform == "cpu":
@@ -166,7 +167,7 @@ def prepare(
     rate = optimizers.schedule(recipe, peak, windows)
     learner = Learner(network, objective)
     learner.compile(
-        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors),
+        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, rule_of),
         jit_compile=devices.jit_compile,
     )
     learner.optimizer.build(network.trainable_variables)

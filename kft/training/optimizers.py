@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from keras import ops, saving
 
 from kft.recipe import Recipe
 from kft.training.accumulation import Windows
+from kft.transfer.rules import Rule, plain
 
 
 @saving.register_keras_serializable(package="kft")
@@ -71,7 +72,7 @@ def schedule(recipe: Recipe, peak: float, windows: Windows) -> WarmupDecay:
 
 @saving.register_keras_serializable(package="kft")
 class FusedAdamW(keras.optimizers.AdamW):
-    """Keras's AdamW with a rate for each variable, and TensorFlow's fused kernel for the update on that backend.
+    """Keras's AdamW with a rule for each variable, and TensorFlow's fused kernel for the update on that backend.
 
     The gradients of the calls that make up an update are summed, not averaged: weights of rows say what each counts.
 
@@ -81,11 +82,11 @@ class FusedAdamW(keras.optimizers.AdamW):
         **settings: Of Keras's AdamW.
 
     Attributes:
-        factors: For some variables, by path, what multiplies learning rate and decay; 1 for all others.
+        rules: What happens to each variable, in their order; set before `build`. Empty: all train at the learning rate.
         gradient_norm: The global norm of the gradients of the latest update, so far as they came, before clipping.
     """
 
-    factors: Mapping[str, float] = {}
+    rules: Sequence[Rule] = ()
 
     def __init__(self, learning_rate: Any = 0.001, *, windows: Windows | None = None, **settings: Any):
         most_calls = windows.most_calls if windows else 1
@@ -99,6 +100,13 @@ class FusedAdamW(keras.optimizers.AdamW):
         super().build(variables)
         self.gradient_norm = self.add_variable((), aggregation="only_first_replica", name="gradient_norm")
         self.num_updates = self.add_variable((), dtype="int32", aggregation="only_first_replica", name="num_updates")
+        # What trains from a later step on has its own count, by which the bias of its moments is corrected.
+        self._since = {
+            step: self.add_variable(
+                (), dtype="int32", aggregation="only_first_replica", name=f"num_updates_from_step_{step}"
+            )
+            for step in sorted({self._rule(variable).from_step for variable in variables} - {0})
+        }
 
     @property
     def iterations(self) -> Any:
@@ -119,6 +127,7 @@ class FusedAdamW(keras.optimizers.AdamW):
             from kft.accelerate import fused_adam
 
             grads = fused_adam.summed(grads, trainable_variables)
+        grads = self._of_begun(grads, trainable_variables)
         sums = self._accumulate(grads, trainable_variables) if self.gradient_accumulation_steps else grads
         norm = self._global_norm(sums)
         self._set(self.gradient_norm, norm)  # in each call, so that what is not finite is seen before a checkpoint
@@ -126,6 +135,20 @@ class FusedAdamW(keras.optimizers.AdamW):
             self._update_if(self._is_last_call(), sums, norm, trainable_variables)
         else:
             self._update(sums, norm, trainable_variables)
+
+    def _has_begun(self, step: int) -> Any:
+        """Whether the update that this call belongs to is of batches from this one on alone."""
+        update = self.windows.update_of(ops.convert_to_tensor(self._iterations))
+        return update >= self.windows.first_update(step)
+
+    def _of_begun(self, grads: Any, trainable_variables: Any) -> list[Any]:
+        """The gradients, those of variables that do not train yet being zero: neither they nor their moments move."""
+        begun = {step: self._has_begun(step) for step in self._since}
+        steps = [self._rule(variable).from_step for variable in trainable_variables]
+        return [
+            ops.where(begun[step], gradient, ops.zeros_like(gradient)) if step else gradient
+            for step, gradient in zip(steps, grads, strict=True)
+        ]
 
     def _is_last_call(self) -> Any:
         return self.windows.is_last(ops.convert_to_tensor(self._iterations))
@@ -168,6 +191,8 @@ class FusedAdamW(keras.optimizers.AdamW):
         self._apply_weight_decay(trainable_variables)
         self._backend_update_step(grads, trainable_variables, self.learning_rate)
         self._set(self.num_updates, self.num_updates + 1)
+        for step, count in self._since.items():
+            self._set(count, count + ops.cast(self._has_begun(step), "int32"))
 
     def _set(self, variable: Any, value: Any) -> None:
         if keras.config.backend() == "tensorflow":
@@ -182,8 +207,8 @@ class FusedAdamW(keras.optimizers.AdamW):
         if keras.config.backend() == "tensorflow":
             return
         for variable in variables:
-            if self.weight_decay and self._use_weight_decay(variable):
-                share = self.learning_rate * self._factor(variable) * self.weight_decay
+            share = self._shrinkage(self._rule(variable), self._decays(variable), self.learning_rate)
+            if share is not None:
                 variable.assign(variable * ops.cast(1.0 - share, variable.dtype))
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
@@ -192,19 +217,21 @@ class FusedAdamW(keras.optimizers.AdamW):
             return
         from kft.accelerate import fused_adam
 
+        learning_rate = ops.cast(learning_rate, "float32")
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
+        rules = [self._rule(variable) for variable in trainable_variables]
+        decays = [self._decays(variable) for variable in trainable_variables]
+        rates = {rule: self._rate(rule, learning_rate) for rule in set(rules)}
+        # One small graph for all variables of a kind.
+        shrinkages = {kind: self._shrinkage(*kind, learning_rate) for kind in set(zip(rules, decays, strict=True))}
         fused_adam.adamw_step(
             [variable.value for variable in trainable_variables],
             [self._momentums[i].value for i in indices],
             [self._velocities[i].value for i in indices],
             grads,
             step=self.iterations + 1,
-            learning_rate=learning_rate,
-            factors=[self._factor(variable) for variable in trainable_variables],
-            decays=[
-                float(self.weight_decay or 0) if self._use_weight_decay(variable) else 0.0
-                for variable in trainable_variables
-            ],
+            rates=[rates[rule] for rule in rules],
+            shrinkages=[shrinkages[kind] for kind in zip(rules, decays, strict=True)],
             beta_1=self.beta_1,
             beta_2=self.beta_2,
             epsilon=self.epsilon,
@@ -212,10 +239,33 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Keras's update of one variable, at its own rate."""
-        super().update_step(gradient, variable, learning_rate * self._factor(variable))
+        super().update_step(gradient, variable, self._rate(self._rule(variable), learning_rate))
 
-    def _factor(self, variable: Any) -> float:
-        return self.factors.get(self._trainable_variables[self._get_variable_index(variable)].path, 1.0)
+    def _rule(self, variable: Any) -> Rule:
+        return self.rules[self._get_variable_index(variable)] if self.rules else Rule()
+
+    def _decays(self, variable: Any) -> bool:
+        return bool(self.weight_decay and self._rule(variable).decay and self._use_weight_decay(variable))
+
+    def _rate(self, rule: Rule, learning_rate: Any) -> Any:
+        """The rate of variables of this rule, for an update whose bias is corrected by the count of all updates."""
+        rate = learning_rate * rule.rate
+        if not rule.from_step:
+            return rate
+        own = ops.maximum(self._since[rule.from_step] + ops.cast(self._has_begun(rule.from_step), "int32"), 1)
+        return rate * self._correction(own) / self._correction(self.iterations + 1)
+
+    def _correction(self, count: Any) -> Any:
+        """What the rate is multiplied by as both moments began at zero, after so many updates."""
+        count = ops.cast(count, "float32")
+        return ops.sqrt(1.0 - ops.power(self.beta_2, count)) / (1.0 - ops.power(self.beta_1, count))
+
+    def _shrinkage(self, rule: Rule, decays: bool, learning_rate: Any) -> Any:
+        """The share of themselves that variables of this rule lose by weight decay in this update; None for none."""
+        if not decays:
+            return None
+        share = learning_rate * rule.rate * self.weight_decay
+        return share * ops.cast(self._has_begun(rule.from_step), share.dtype) if rule.from_step else share
 
     def _global_norm(self, grads: Any) -> Any:
         if keras.config.backend() == "tensorflow":
@@ -245,15 +295,15 @@ class LossScaling(keras.optimizers.LossScaleOptimizer):
 
 
 def adamw(
-    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], factors: Mapping[str, float]
+    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], rule_of: Callable[[Any], Rule] = plain
 ) -> keras.optimizers.Optimizer:
-    """AdamW on `trainable`, decaying kernels only: no biases, norms or embedding tables.
+    """AdamW on `trainable`, each variable by its rule.
 
     Args:
         recipe: The knobs.
         rate: The learning rate as a function of the call, with the windows of the updates.
         trainable: The variables to train.
-        factors: What multiplies the rate of some of them, by path.
+        rule_of: From one of them to what happens to it.
 
     Reference:
         Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101
@@ -267,17 +317,11 @@ def adamw(
         epsilon=recipe.adam_epsilon,
         global_clipnorm=recipe.max_grad_norm or None,
     )
-    optimizer.factors = dict(factors)
-    optimizer.exclude_from_weight_decay(var_list=[v for v in trainable if not is_kernel(v)])
+    optimizer.rules = [rule_of(variable) for variable in trainable]
     if recipe.precision == "mixed_float16":
         # Keras wraps by itself only under a global policy.
         return LossScaling(optimizer)
     return optimizer
-
-
-def is_kernel(variable: Any) -> bool:
-    """Whether a variable is the matrix of a dense or attention layer."""
-    return variable.path.rsplit("/", 1)[-1] == "kernel"
 
 
 def gradient_norm(optimizer: Any) -> float:
@@ -293,13 +337,15 @@ def num_updates(optimizer: Any) -> int:
 def without_gradient(optimizer: Any) -> list[str] | None:
     """Trainable variables that no update has moved yet: those whose first moment is all zero, by path.
 
-    None before the first update.
+    None before the first update. Those that train from a later step on are left out until then.
     """
     adam = _adamw(optimizer)
     if not num_updates(optimizer):
         return None
+    counts = {step: int(ops.convert_to_numpy(count)) for step, count in adam._since.items()}
     moments = zip(adam._trainable_variables, adam._momentums, strict=True)
-    return [variable.path for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]
+    idle = [variable for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]
+    return [variable.path for variable in idle if counts.get(adam._rule(variable).from_step, 1)]
 
 
 def _adamw(optimizer: Any) -> FusedAdamW:

@@ -36,7 +36,6 @@ def trained(folder, validate=None, start=None, peak=1e-2, micro_batches=1, **kno
         recipe,
         devices.choose("none", "float32"),
         peak=peak,
-        factors={},
         batches_per_epoch=5,
         micro_batches=micro_batches,
     )

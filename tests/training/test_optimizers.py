@@ -1,3 +1,10 @@
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -6,7 +13,10 @@ import tensorflow as tf
 from kft.recipe import Recipe
 from kft.training import optimizers
 from kft.training.accumulation import Windows
+from kft.transfer.rules import Rule, plain
 
+SCRIPT = Path(__file__).parents[1] / "staged_updates.py"
+updates_by_stage = runpy.run_path(str(SCRIPT))
 RATE = 0.01
 TWICE, ONCE = [2, 0, 2], [2, 0, 4]
 
@@ -19,7 +29,7 @@ def steps_of(optimizer, rows=TWICE, is_sparse=True, count=5):
     random = np.random.default_rng(0)
     shapes = {"kernel": (4, 3), "bias": (3,), "embeddings": (6, 3)}
     variables = [keras.Variable(random.normal(size=s).astype(np.float32), name=n) for n, s in shapes.items()]
-    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not optimizers.is_kernel(v)])
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not plain(v).decay])
     optimizer.build(variables)
 
     @tf.function
@@ -51,20 +61,19 @@ def test_fused_update_is_that_of_keras(settings, rows):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_factor_multiplies_the_rate_of_its_variable_only():
+def test_rule_multiplies_the_rate_of_its_variable_only():
     slow, fast = (optimizers.FusedAdamW(RATE * factor, weight_decay=0.0) for factor in (1, 10))
     mixed = optimizers.FusedAdamW(RATE, weight_decay=0.0)
-    mixed.factors = {"bias": 10.0}
+    mixed.rules = [Rule(), Rule(rate=10.0), Rule()]
     (kernel, _, table), (_, bias, _) = steps_of(slow), steps_of(fast)
     for found, expected in zip(steps_of(mixed), [kernel, bias, table], strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_factor_multiplies_the_decay_too_as_in_a_parameter_group():
+def test_rule_multiplies_the_decay_too_as_in_a_parameter_group():
     one, other = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "kernel"))
     made = optimizers.FusedAdamW(0.1, weight_decay=0.5)
-    one._path, other._path = "backbone/kernel", "head/kernel"
-    made.factors = {"head/kernel": 10.0}
+    made.rules = [Rule(), Rule(rate=10.0)]
     made.build([one, other])
     made.apply([np.zeros(2, np.float32)] * 2, [one, other])
     np.testing.assert_allclose([one[0], other[0]], [0.95, 0.5], atol=1e-6)
@@ -130,15 +139,17 @@ def test_recipe_decides_on_decay_clipping_and_accumulation():
     kernel, bias = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "bias"))
     recipe = Recipe.of(weight_decay=0.5, max_grad_norm=0, adam_beta2=0.9)
     rate = optimizers.WarmupDecay(RATE, 0, 10, "constant", Windows(10, 10, 3))
-    made = optimizers.adamw(recipe, rate, [kernel, bias], {"bias": 2.0})
+    rules = {"kernel": Rule(), "bias": Rule(rate=2.0, decay=False)}
+    made = optimizers.adamw(recipe, rate, [kernel, bias], lambda variable: rules[variable.path])
     made.build([kernel, bias])
     assert (made.global_clipnorm, made.gradient_accumulation_steps, made.beta_2) == (None, 3, 0.9)
-    assert made.factors == {"bias": 2.0}
+    assert list(made.rules) == list(rules.values())
     for _ in range(3):
         made.apply([np.zeros(2, np.float32)] * 2, [kernel, bias])
     np.testing.assert_allclose(kernel, np.full(2, 1 - 0.5 * RATE), atol=1e-6)
     np.testing.assert_allclose(bias, np.ones(2))
-    assert optimizers.adamw(Recipe.of(), rate, [kernel], {}).global_clipnorm == 1.0
+    usual = optimizers.adamw(Recipe.of(), rate, [kernel, bias])
+    assert usual.global_clipnorm == 1.0 and list(usual.rules) == [Rule(), Rule(decay=False)]
 
 
 @pytest.mark.parametrize(
@@ -165,3 +176,54 @@ def test_warmup_is_a_share_of_all_steps_or_a_number_of_updates():
     assert (made.warmup_updates, made.total_updates) == (5, 16)
     assert [made.at(step) for step in (0, 3, 4, 14, 15, 19)] == pytest.approx([0.2, 0.2, 0.4, 0.8, 1.0, 1.0])
     assert optimizers.WarmupDecay.from_config(made.get_config()).at(4) == made.at(4)
+
+
+@pytest.mark.parametrize(
+    ("backend", "accumulated", "pieces"),
+    [("tensorflow", 1, 1), ("tensorflow", 2, 2), pytest.param("jax", 2, 2, marks=pytest.mark.slow)],
+)
+def test_a_variable_trains_from_its_step_on_as_if_the_fit_began_there(backend, accumulated, pieces):
+    found = staged(backend, accumulated, pieces)
+    # A call's update, from 0; the later variable is in those that begin with its step or after it.
+    windows = Windows(updates_by_stage["EPOCH"], updates_by_stage["TOTAL"], accumulated, pieces)
+    updates = [windows.update_of(call) for call in range(len(found))]
+    begins = windows.first_update(updates_by_stage["FROM_STEP"])
+    assert begins == 1
+    sums = [
+        np.sum([g for g, u in zip(updates_by_stage["gradients"](pieces), updates, strict=True) if u == update], axis=0)
+        for update in range(windows.num_updates)
+    ]
+    rate = optimizers.WarmupDecay(updates_by_stage["RATE"], 0, windows.num_updates)
+    expected = {}
+    for name, number, first, factor in [("early", 0, 0, 1.0), ("late", 1, begins, 2.0)]:
+        weight, m, v = np.ones(3), np.zeros(3), np.zeros(3)
+        for update, gradient in enumerate(sums):
+            if update >= first:
+                # Until a variable trains, its gradient does not count in the norm.
+                norm = np.linalg.norm(gradient if update >= begins else gradient[0])
+                clipped, count = gradient[number] * min(1.0, updates_by_stage["CLIP"] / norm), update - first + 1
+                lr = rate.at(update) * factor
+                m, v = 0.9 * m + 0.1 * clipped, 0.999 * v + 0.001 * clipped**2
+                weight = weight * (1 - lr * updates_by_stage["DECAY"])
+                weight = weight - lr * (m / (1 - 0.9**count)) / np.sqrt(v / (1 - 0.999**count))
+            expected[name, update] = weight
+    for call, (told, update) in enumerate(zip(found, updates, strict=True)):
+        if not windows.is_last(call):
+            continue
+        for name in ("early", "late"):
+            np.testing.assert_allclose(told[name], expected[name, update], rtol=1e-4, err_msg=f"{name} {call}")
+        if update < begins:
+            assert told["late"] == [1.0] * 3 and told["m"] == told["v"] == [0.0] * 3
+        else:
+            assert told["late"] != [1.0] * 3 and all(told["m"])
+        assert told["idle"] == []
+
+
+def staged(backend, *arguments):
+    if backend == keras.config.backend():
+        return updates_by_stage["trained"](*arguments)
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,26 +1,9 @@
-"""What of the pretrained network trains."""
+"""The learning rates that `auto` stands for."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import keras_hub
-
 FROZEN_LEARNING_RATE = 1e-3
 BASE_PARAMETERS = 110e6
-
-
-def apply(model: Any, transfer: str) -> None:
-    """Freezes what `transfer` leaves alone: nothing for `full`, the whole backbone for `features`.
-
-    The pooled output of an encoder stays as it is where the model does not read it.
-
-    Raises:
-        KeyError: `transfer` is none of these; the Recipe has refused it before.
-    """
-    model.backbone.trainable = {"full": True, "features": False}[transfer]
-    if isinstance(model, keras_hub.models.MaskedLM) and hasattr(model.backbone, "pooled_dense"):
-        model.backbone.pooled_dense.trainable = False
 
 
 def learning_rate(num_parameters: int, transfer: str) -> float:
@@ -38,12 +21,6 @@ def learning_rate(num_parameters: int, transfer: str) -> float:
     if transfer == "features":
         return FROZEN_LEARNING_RATE
     return min(3e-4, max(1e-5, 3e-5 * BASE_PARAMETERS / num_parameters))
-
-
-def head_variables(model: Any) -> list[Any]:
-    """The trainable variables that stand outside the backbone."""
-    inside = {id(variable) for variable in model.backbone.variables}
-    return [variable for variable in model.trainable_variables if id(variable) not in inside]
 
 
 def head_learning_rate(rate: float) -> float:

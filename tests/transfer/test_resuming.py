@@ -1,0 +1,32 @@
+"""A fit of which only some blocks train, stopped and resumed."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "resumed_fit.py"
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+def test_a_resumed_fit_of_the_last_block_is_the_same_to_the_bit(backend, message_rows, tiny_preset, tmp_path):
+    asked = (tiny_preset, tmp_path, "last:1+layer_decay:0.9")
+    if backend == keras.config.backend():
+        told = runpy.run_path(str(SCRIPT))["compared"](message_rows, *asked)
+    else:
+        (tmp_path / "rows.json").write_text(json.dumps(message_rows), encoding="utf-8")
+        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, str(SCRIPT), str(tmp_path / "rows.json"), *map(str, asked)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+        told = json.loads(done.stdout.splitlines()[-1])
+    assert "stopped at step" in told["stopped"]
+    assert told["same_history"] and told["differ"] == []
+    blocks = {path.split("/")[0] for path in told["moved"]}
+    assert blocks == {"transformer_layer_1", "pooled_dense"}
+    assert len(told["moved"]) >= 14  # the bias of the keys has no gradient
