@@ -79,7 +79,7 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
     import keras_hub
     import numpy as np
 
-    from kft.accelerate import first_token
+    from kft.accelerate import passes
     from kft.data import store
     from kft.recipe import Recipe
     from kft.text.encoded import Encoded
@@ -104,8 +104,9 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
             VOCABULARY, **SIZES[size], max_sequence_length=512, dtype=chosen.precision
         )
         model = keras_hub.models.BertTextClassifier(backbone, num_classes=2, preprocessor=None, compile=False)
+        facts = passes.Facts(model, model, chosen.backend, chosen.platform, [rows])
         trainer = loop.prepare(
-            first_token.network(model, model),
+            passes.applied(facts, "-sparse_embeddings")[0],  # the peer updates every row of the table
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
             recipe,
             chosen,

@@ -35,7 +35,7 @@ import keras, keras_hub
 import numpy as np
 from kft.data import store
 from kft.text.encoded import Encoded
-from kft.accelerate import first_token, sparse_embeddings
+from kft.accelerate import passes
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
 from kft.training import devices, history, inference, loop
@@ -61,8 +61,10 @@ def trained(distribute, accumulated=1):
         )
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
-        network = sparse_embeddings.network(first_token.network(model, model), backbone, rows)
-        trainer = loop.prepare(network, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6)
+        facts = passes.Facts(model, model, chosen.backend, chosen.platform, [rows], num_devices=chosen.count)
+        network, decisions = passes.applied(facts)
+        fused = passes.is_applied(decisions, "fused_adam")
+        trainer = loop.prepare(network, loss, recipe, chosen, peak=1e-2, factors={}, batches_per_epoch=6, fused=fused)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, rows, targets, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
         outputs = inference.outputs(trainer.network, rows, chosen, 16)
