@@ -15,7 +15,7 @@ import numpy as np
 
 import kft
 from kft import dataset, disk, run, run_directory
-from kft.accelerate import first_token, sparse_embeddings
+from kft.accelerate import passes, sparse_embeddings
 from kft.data import tokenise
 from kft.data.batches import Batch
 from kft.data.feed import targets_of
@@ -205,10 +205,12 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         remarks += [] if warning is None else [warning]
         data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *remarks])))
         trained, frozen = parameters(model)
-        network = first_token.network(data.task.network(model, len(data.text_columns)), model)
         disguise = data.task.disguise and data.task.disguise(recipe, model.preprocessor)
-        if disguise is None:
-            network = sparse_embeddings.network(network, model.backbone, stores["train"])
+        plain = data.task.network(model, len(data.text_columns))
+        facts = passes.Facts(
+            plain, model, chosen.backend, chosen.platform, [stores["train"]], disguise is not None, chosen.count
+        )
+        network, decisions = passes.applied(facts, recipe.accelerate)
         trainer = loop.prepare(
             network,
             loss,
@@ -220,10 +222,11 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             micro_batches=micro_batches,
             disguise=disguise,
             measures=data.task.measures,
+            fused=passes.is_applied(decisions, "fused_adam"),
         )
     # What each text of a row passes by itself costs as many rows.
-    passes = max(1, len(network.input) // len(model.input))
-    costly = [replace(batch, rows=np.tile(batch.rows, passes)) for batch in planned]
+    times = max(1, len(network.input) // len(model.input))
+    costly = [replace(batch, rows=np.tile(batch.rows, times)) for batch in planned]
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
     steps = loop.total_steps(recipe, len(planned))
     forecast = Forecast(
@@ -243,11 +246,12 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             network,
             costly,
             steps / len(planned),
-            int(stores["validation"].lengths.sum()) * passes if "validation" in stores else 0,
+            int(stores["validation"].lengths.sum()) * times if "validation" in stores else 0,
             len({(len(batch.rows), batch.length) for batch in planned}) if chosen.is_compiled else 1,
         ),
         memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly),
         unknown_share=unknown_share,
+        accelerate=passes.summary(decisions),
     )
     return Job(recipe, data, model, stores, trainer, loss, forecast, provenance.of(preset))
 

@@ -125,11 +125,17 @@ class Run:
     @cached_property
     def _network(self) -> Callable[[int], Any]:
         """(Number of text columns) to a model from token features to raw outputs."""
-        from kft.accelerate import first_token
+        from kft.accelerate import passes
+        from kft.training import devices
 
-        return functools.cache(
-            lambda num_texts: first_token.network(self.task.network(self.model, num_texts), self.model)
-        )
+        chosen = devices.choose("none", "float32")
+
+        def made(num_texts: int) -> Any:
+            plain = self.task.network(self.model, num_texts)
+            facts = passes.Facts(plain, self.model, chosen.backend, chosen.platform)
+            return passes.applied(facts, self.recipe.accelerate)[0]
+
+        return functools.cache(made)
 
     @cached_property
     def _encoder(self) -> Callable[[int], Any]:

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import keras_hub
 from keras import ops
-from keras_hub.src.utils.preset_utils import TASK_CONFIG_FILE, check_file_exists
 
+from kft.accelerate.internals import TASK_CONFIG_FILE, check_file_exists
 from kft.models import heads
 from kft.models.presets import Preset
 

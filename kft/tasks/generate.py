@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kft.accelerate import packed_attention
 from kft.data import packing as lines
 from kft.data import task_columns
 from kft.data.faults import Faults
@@ -21,7 +22,7 @@ from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError
 from kft.evaluation import metrics, overlap, shown
-from kft.models import generators, packed_attention
+from kft.models import generators
 from kft.models.language import token_loss
 from kft.models.presets import Preset
 from kft.recipe import Recipe

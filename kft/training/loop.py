@@ -143,6 +143,7 @@ def prepare(
     micro_batches: int = 1,
     disguise: Disguise | None = None,
     measures: Mapping[str, Any] | None = None,
+    fused: bool = True,
 ) -> Trainer:
     """Compiles a network for training. Call inside the devices' scope.
 
@@ -157,15 +158,12 @@ def prepare(
         micro_batches: Pieces that each batch is computed in.
         disguise: What makes the batches of each epoch from the store's.
         measures: Further losses to follow, by name.
+        fused: Whether TensorFlow's kernel updates the weights, on that backend.
     """
-    if devices.backend == "tensorflow" and devices.platform == "cpu":
-        from kft.accelerate import kernels
-
-        kernels.use(network)
     windows = windows_of(recipe, batches_per_epoch, micro_batches)
     rate = optimizers.schedule(recipe, peak, windows)
     network.compile(
-        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors),
+        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, factors, fused=fused),
         loss=loss,
         weighted_metrics=callbacks.batch_losses(loss, measures or {}),
         jit_compile=devices.jit_compile,

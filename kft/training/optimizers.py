@@ -78,6 +78,7 @@ class FusedAdamW(keras.optimizers.AdamW):
     Args:
         learning_rate: A number, or a function of the call.
         windows: Which calls make up an update; None where each is one.
+        fused: Whether TensorFlow's kernel makes the update, on that backend; otherwise Keras does.
         **settings: Of Keras's AdamW.
 
     Attributes:
@@ -87,11 +88,13 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     factors: Mapping[str, float] = {}
 
-    def __init__(self, learning_rate: Any = 0.001, *, windows: Windows | None = None, **settings: Any):
+    def __init__(
+        self, learning_rate: Any = 0.001, *, windows: Windows | None = None, fused: bool = True, **settings: Any
+    ):
         most_calls = windows.most_calls if windows else 1
         # Keras makes the variables that gradients are summed in.
         super().__init__(learning_rate, gradient_accumulation_steps=most_calls if most_calls > 1 else None, **settings)
-        self.windows = windows or Windows(1, 1)
+        self.windows, self.fused = windows or Windows(1, 1), fused and keras.config.backend() == "tensorflow"
 
     def build(self, variables: list[Any]) -> None:
         if self.built:
@@ -178,8 +181,8 @@ class FusedAdamW(keras.optimizers.AdamW):
             variable.assign(value)
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Keras's decay, at each variable's own rate; on TensorFlow it is part of the update."""
-        if keras.config.backend() == "tensorflow":
+        """Keras's decay, at each variable's own rate; where the update is fused it is part of it."""
+        if self.fused:
             return
         for variable in variables:
             if self.weight_decay and self._use_weight_decay(variable):
@@ -187,7 +190,7 @@ class FusedAdamW(keras.optimizers.AdamW):
                 variable.assign(variable * ops.cast(1.0 - share, variable.dtype))
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
-        if keras.config.backend() != "tensorflow":
+        if not self.fused:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         from kft.accelerate import fused_adam
@@ -245,7 +248,7 @@ class LossScaling(keras.optimizers.LossScaleOptimizer):
 
 
 def adamw(
-    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], factors: Mapping[str, float]
+    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], factors: Mapping[str, float], *, fused: bool = True
 ) -> keras.optimizers.Optimizer:
     """AdamW on `trainable`, decaying kernels only: no biases, norms or embedding tables.
 
@@ -254,6 +257,7 @@ def adamw(
         rate: The learning rate as a function of the call, with the windows of the updates.
         trainable: The variables to train.
         factors: What multiplies the rate of some of them, by path.
+        fused: Whether TensorFlow's kernel makes the update, on that backend.
 
     Reference:
         Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101
@@ -261,6 +265,7 @@ def adamw(
     optimizer = FusedAdamW(
         rate,
         windows=rate.windows,
+        fused=fused,
         weight_decay=recipe.weight_decay,
         beta_1=recipe.adam_beta1,
         beta_2=recipe.adam_beta2,
