@@ -18,7 +18,7 @@ from kft.evaluation import (
     regression,
     retrieval,
 )
-from kft.evaluation.metric import Kind, Metric, named
+from kft.evaluation.metric import BETTER, Kind, Metric, named
 from kft.evaluation.perplexity import LOSS
 
 Choice = Callable[[Mapping[str, Any]], Kind]
@@ -117,11 +117,9 @@ def table() -> str:
     page = [PAGE]
     for name, kind in kinds.items():
         used = ", ".join(dict.fromkeys(tasks[name]))
-        page.append(
-            f"## {name[0].upper()}{name[1:]}\n\nTask: {used}.\n\n| metric | better | what it is |\n|---|---|---|"
-        )
+        page.append(f"## {name[0].upper()}{name[1:]}\n\nTask: {used}.\n")
+        page.append("| metric | better | what it is |\n|---|---|---|")
         rows = sorted(kind.metrics, key=lambda metric: not metric.headline)
-        better = {"max": "higher", "min": "lower"}
-        page += [f"| `{metric.name}` | {better[metric.direction]} | {metric.meaning} |" for metric in rows]
+        page += [f"| `{metric.name}` | {BETTER[metric.direction]} | {metric.meaning} |" for metric in rows]
         page.append("")
     return "\n".join(page)
