@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 from keras.src.backend.common.masking import set_keras_mask
 from keras.src.initializers.random_initializers import RandomInitializer
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving.saving_lib import H5IOStore
+from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
 from keras_hub.src.layers.modeling.transformer_layer_utils import merge_padding_and_attention_mask
 from keras_hub.src.models.xlnet.xlnet_content_and_query_embedding import ContentAndQueryEmbedding
 from keras_hub.src.models.xlnet.xlnet_encoder import XLNetAttentionMaskLayer
@@ -36,6 +39,8 @@ from kft.accelerate.overrides import replaced
 __all__ = [
     "ASSET_DIR",
     "ContentAndQueryEmbedding",
+    "GLOBAL_RANDOM_SEED",
+    "GLOBAL_SEED_GENERATOR",
     "RandomInitializer",
     "SafetensorLoader",
     "TASK_CONFIG_FILE",
@@ -45,14 +50,17 @@ __all__ = [
     "gelu_approximate",
     "get_file",
     "get_preset_loader",
+    "global_state",
     "layers_of",
     "load_json",
     "merge_padding_and_attention_mask",
+    "nodes_of",
     "num_calls",
     "opening_weights",
     "sublayers_of",
     "passes_of",
     "set_keras_mask",
+    "sources_of",
     "tensorflow_core",
 ]
 
@@ -65,6 +73,23 @@ def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
 def sublayers_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """The layers that a layer holds itself, without those inside them."""
     return list(layer._layers)
+
+
+def nodes_of(model: keras.Model) -> list[Any]:
+    """The calls of layers that a functional model is made of, from its inputs on."""
+    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+
+
+def sources_of(model: keras.Model) -> dict[int, Any]:
+    """The call of a layer that each symbolic tensor comes from, by the tensor's `id`, inside nested models too."""
+    sources: dict[int, Any] = {}
+    ahead = [model]
+    while ahead:
+        for node in nodes_of(ahead.pop()):
+            sources |= {id(tensor): node for tensor in node.output_tensors}
+            if isinstance(node.operation, keras.Function):
+                ahead.append(node.operation)
+    return sources
 
 
 def num_calls(layer: keras.layers.Layer) -> int:

@@ -49,6 +49,7 @@ WORD_PIECE = "keras_hub.src.tokenizers.word_piece_tokenizer"
 BYTE_PAIR = "keras_hub.src.tokenizers.byte_pair_tokenizer"
 PRESETS = "keras_hub.src.utils.preset_utils"
 OF_PRESETS = "files of presets on every hub, and models made of them in any dtype"
+STATE = "the random state of the user, put back after a fit has drawn from its own"
 FAST_TOKENS = "offsets of tokens, which KerasHub's tokenizers do not give"
 
 PRIVATE_NAMES: tuple[PrivateName, ...] = (
@@ -56,7 +57,10 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
     *_listed("keras.Layer", INTERNALS, "all layers of a network, nested ones too", ("_flatten_layers", "self")),
     *_listed("keras.Layer", INTERNALS, "which layers hold an embedding table", "_layers"),
     *_listed("keras.Operation", INTERNALS, "whether an embedding table is read at one place", "_inbound_nodes"),
-    *_listed("keras.src.ops.function.Function", INTERNALS, "how often a token passes each layer", "_nodes_by_depth"),
+    *_listed("keras.src.ops.function.Function", INTERNALS, "the calls of layers in a model", "_nodes_by_depth"),
+    *_listed("keras.src.backend.common", INTERNALS, STATE, "global_state"),
+    *_listed("keras.src.random.seed_generator", INTERNALS, STATE, "GLOBAL_SEED_GENERATOR"),
+    *_listed("keras.src.utils.rng_utils", INTERNALS, STATE, "GLOBAL_RANDOM_SEED"),
     *_listed(
         "keras_hub.layers.TransformerEncoder",
         "kft/accelerate/first_token.py",

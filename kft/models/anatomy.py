@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import keras
 
+from kft.accelerate.internals import layers_of, nodes_of, sources_of
+
 Role = Literal["embeddings", "block", "final norm", "pooler", "output embeddings", "head"]
 
 
@@ -75,9 +77,7 @@ def blocks(model: Any) -> tuple[Block, ...]:
     what stands outside the backbone is the head. Family names play no part in it.
     """
     backbone = getattr(model, "backbone", model)
-    nodes = [
-        node for depth in sorted(backbone._nodes_by_depth, reverse=True) for node in backbone._nodes_by_depth[depth]
-    ]
+    nodes = nodes_of(backbone)
     stacks = _stacks(nodes)
     names = stacks.names()
     parts: dict[tuple[Role, str, int], list[Any]] = {("embeddings", "", 0): []}
@@ -91,7 +91,7 @@ def blocks(model: Any) -> tuple[Block, ...]:
     for layer in _distinct(node.operation for node in nodes):
         if getattr(layer, "variables", None) and id(layer) not in stacks.owner:
             parts[_place(layer, [node for node in nodes if node.operation is layer], stacks, names)].append(layer)
-    reached, passes = _reached(model.outputs), [id(node.operation) for node in nodes]
+    reached, passes = _reached(model), [id(node.operation) for node in nodes]
     untied = {id(variable): layer for layer in backbone.layers if (variable := _untied(layer)) is not None}
     made, taken = [], set(untied)
     inside = {id(variable) for variable in backbone.variables}
@@ -141,6 +141,7 @@ def _name(role: str, stack: str, index: int, passes: int) -> str:
 def _stacks(nodes: Sequence[Any]) -> _Stacks:
     """The stacks of blocks in a graph, whose nodes come from the inputs on."""
     place = {id(node): number for number, node in enumerate(nodes)}
+    sources = {id(tensor): node for node in nodes for tensor in node.output_tensors}
     block_nodes = {id(node) for node in nodes if _is_block(node)}
     layers: list[list[Any]] = []
     owner: dict[int, int] = {}
@@ -156,7 +157,7 @@ def _stacks(nodes: Sequence[Any]) -> _Stacks:
         layer = node.operation
         if id(node) not in block_nodes or id(layer) in owner:
             continue
-        carried = [blocks_above(_source(tensor)) for tensor in _carried(node)]
+        carried = [blocks_above(sources[id(tensor)]) for tensor in _carried(node)]
         before = sorted((above for each in carried for above in each), key=lambda above: place[id(above)])
         same = [above for above in before if _kind(above.operation) == _kind(layer)]
         # A decoder's first block reads its embeddings beside the encoder, whose blocks are made otherwise.
@@ -186,7 +187,7 @@ def _is_block(node: Any) -> bool:
     layer = node.operation
     if not isinstance(layer, keras.Layer) or isinstance(layer, keras.Model):
         return False
-    return bool(_carried(node)) and any(part.weights for part in layer._flatten_layers(include_self=False))
+    return bool(_carried(node)) and any(part.weights for part in layers_of(layer)[1:])
 
 
 def _carried(node: Any) -> list[Any]:
@@ -197,12 +198,7 @@ def _carried(node: Any) -> list[Any]:
 
 
 def _kind(layer: Any) -> tuple[type, int]:
-    return type(layer), len(list(layer._flatten_layers()))
-
-
-def _source(tensor: Any) -> Any:
-    history = tensor._keras_history
-    return history.operation._inbound_nodes[history.node_index]
+    return type(layer), len(layers_of(layer))
 
 
 def _place(layer: Any, nodes: Sequence[Any], stacks: _Stacks, names: Sequence[str]) -> tuple[Role, str, int]:
@@ -218,25 +214,25 @@ def _place(layer: Any, nodes: Sequence[Any], stacks: _Stacks, names: Sequence[st
     return ("pooler" if len(nodes[-1].output_tensors[0].shape) == 2 else "final norm", names[stack], 0)
 
 
-def _reached(outputs: Sequence[Any]) -> set[tuple[int, bool]]:
-    """Ids of all operations that these outputs depend on, inside of models in the graph too.
+def _reached(model: Any) -> set[tuple[int, bool]]:
+    """Ids of all operations that the outputs of a model depend on, inside of models in the graph too.
 
     With each, whether it is asked for the reverse of what it does, as embeddings at the end of a language model are.
     """
     reached: set[tuple[int, bool]] = set()
     seen: set[int] = set()
-    ahead = list(outputs)
+    sources, ahead = sources_of(model), list(model.outputs)
     while ahead:
         tensor = ahead.pop()
-        history = getattr(tensor, "_keras_history", None)
-        if id(tensor) in seen or history is None or history.operation is None:
+        node = sources.get(id(tensor))
+        if id(tensor) in seen or node is None:
             continue
         seen.add(id(tensor))
-        operation, node = history.operation, _source(tensor)
+        operation = node.operation
         reached.add((id(operation), bool(node.arguments.kwargs.get("reverse", False))))
         ahead += node.input_tensors
         if isinstance(operation, keras.Function):
-            ahead.append(operation.outputs[history.tensor_index])
+            ahead.append(operation.outputs[[id(output) for output in node.output_tensors].index(id(tensor))])
     return reached
 
 

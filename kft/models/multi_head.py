@@ -8,8 +8,8 @@ from typing import Any, Literal, TypedDict
 import keras
 import keras_hub
 from keras import saving
-from keras_hub.src.utils.preset_utils import get_preset_loader
 
+from kft.accelerate.internals import get_preset_loader
 from kft.models import heads, seeding
 from kft.models.presets import Preset
 
@@ -74,13 +74,13 @@ class MultiHead(keras_hub.models.Task):
         outputs = {}
         for name, spec in heads.items():
             is_by_token = spec["reads"] == "tokens"
-            read = sequence if is_by_token else Pool(spec["reads"], dtype=policy, name=f"{name}_pool")(sequence, mask)
-            dropped = keras.layers.Dropout(dropout, dtype=policy, name=f"{name}_dropout")(read)
+            read = sequence if is_by_token else Pool(spec["reads"], dtype=policy, name=f"pool_{name}")(sequence, mask)
+            dropped = keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{name}")(read)
             outputs[name] = keras.layers.Dense(
                 spec["num_outputs"],
                 kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
                 dtype=policy,
-                name=f"{name}_logits",
+                name=f"logits_{name}",
             )(dropped)
         self.backbone = backbone
         self.preprocessor = preprocessor

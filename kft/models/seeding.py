@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
+
+from kft.accelerate.internals import GLOBAL_RANDOM_SEED, GLOBAL_SEED_GENERATOR, global_state
 
 KERAS_STATE = (GLOBAL_RANDOM_SEED, GLOBAL_SEED_GENERATOR)
 
