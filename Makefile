@@ -10,7 +10,7 @@ ARGS ?=
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench knobs lock clean
+.PHONY: help demo test test-all lint bench knobs metrics lock clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +33,9 @@ lint: $(INSTALLED) ## Check style, format, types and who imports whom
 bench: $(INSTALLED) ## Measure import time and memory; benchmarks/against_peer.py needs a second environment
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/memory_by_rows.py
+
+metrics: $(INSTALLED) ## Write docs/metrics.md anew from kft/evaluation/kinds.py
+	$(BIN)/python -c "from kft.evaluation import kinds; print(end=kinds.table())" > docs/metrics.md
 
 knobs: $(INSTALLED) ## Write docs/knobs.md anew from kft/recipe.py
 	$(BIN)/python -c "from kft import knobs, recipe; print(end=knobs.table(recipe.Recipe.model_fields))" > docs/knobs.md

@@ -71,4 +71,6 @@ def kind(*, is_plain: bool) -> Kind:
     """The kind of a label with plain tags, or with entities."""
     tags = entities.TAG_METRICS if is_plain else entities.ENTITY_METRICS
     secondary = (dataclasses.replace(metric, headline=False) for metric in tags)
-    return Kind("joint", (*METRICS, *secondary), _sentence, _details, "words" if is_plain else "entities")
+    support = "words" if is_plain else "entities"
+    name = "label and tags" if is_plain else "label and entities"
+    return Kind(name, (*METRICS, *secondary), _sentence, _details, support)

@@ -18,7 +18,7 @@ from kft.evaluation import (
     regression,
     retrieval,
 )
-from kft.evaluation.metric import Kind, Metric, named
+from kft.evaluation.metric import BETTER, Kind, Metric, named
 from kft.evaluation.perplexity import LOSS
 
 Choice = Callable[[Mapping[str, Any]], Kind]
@@ -94,3 +94,32 @@ def direction(metric_name: str) -> str:
     ('max', 'min')
     """
     return named(list(METRICS.values()), metric_name).direction
+
+
+PAGE = """# Metrics
+
+What metrics.json has of each kind of answers, computed over all rows of a part at once and in float64. The first of
+each table is the one that a report judges by and compares baselines by. `save_best_by` takes those that are computed
+of validation rows while a model trains; which one it takes by default, the page of the task says.
+
+This page is made from `kft/evaluation/kinds.py`: `make metrics` writes it anew.
+"""
+
+
+def table() -> str:
+    """All metrics by kind as tables of Markdown: docs/metrics.md."""
+    tasks: dict[str, list[str]] = {}
+    kinds: dict[str, Kind] = {}
+    for task_name, (_, several) in KINDS.items():
+        for kind in several:
+            kinds.setdefault(kind.name, kind)
+            tasks.setdefault(kind.name, []).append(task_name)
+    page = [PAGE]
+    for name, kind in kinds.items():
+        used = ", ".join(dict.fromkeys(tasks[name]))
+        page.append(f"## {name[0].upper()}{name[1:]}\n\nTask: {used}.\n")
+        page.append("| metric | better | what it is |\n|---|---|---|")
+        rows = sorted(kind.metrics, key=lambda metric: not metric.headline)
+        page += [f"| `{metric.name}` | {BETTER[metric.direction]} | {metric.meaning} |" for metric in rows]
+        page.append("")
+    return "\n".join(page)

@@ -19,6 +19,9 @@ RowScores = Mapping[str, np.ndarray]
 """Named arrays, each with the rows of the data as its first axis."""
 
 
+BETTER = {"max": "higher", "min": "lower"}
+
+
 @dataclass(frozen=True)
 class Mean:
     """The mean of one array over the rows.

@@ -138,7 +138,7 @@ METRICS = (
     Metric(
         "answerable_f1",
         "max",
-        "the same, over the questions that have an answer",
+        "f1 over the questions that have an answer",
         False,
         Mean("f1", "has_answer"),
         applies=_is_mixed,

@@ -13,10 +13,8 @@ from kft import disk
 from kft.evaluation import kinds
 from kft.evaluation.classification import MOST_LABELS
 from kft.evaluation.drawing import Figure
-from kft.evaluation.metric import Kind, Metric, number
+from kft.evaluation.metric import BETTER, Kind, Metric, number
 from kft.evaluation.verdict import judged_split, verdict
-
-BETTER = {"max": "higher", "min": "lower"}
 
 # In the table of all numbers, but no tiles: they say what accuracy and macro F1 say already.
 _SECONDARY = {"micro_f1", "weighted_f1"}
@@ -73,6 +71,7 @@ def write(
         tiles=_tiles(values, kind),
         baselines=_bars(values, baselines, kind.headline),
         headline=kind.headline,
+        better=BETTER[kind.headline.direction],
         figures=figures,
         labels=_labels(values),
         num_labels_shown=_NUM_LABELS_SHOWN,

@@ -125,6 +125,6 @@ METRICS = (
         is_share=True,
     ),
     Metric("mrr", "max", "mean of 1 / rank of the pair; 1 where it always comes first", True, Mean("reciprocal_rank")),
-    Metric("ndcg_at_10", "max", "the same with the logarithm of the rank, and 0 past the tenth", False, Mean("gain")),
+    Metric("ndcg_at_10", "max", "mean of 1 / log2(1 + rank) of the pair, 0 past the tenth", False, Mean("gain")),
 )
 KIND = Kind("retrieval", METRICS, _sentence)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +153,11 @@ def test_a_name_has_one_direction_whatever_the_kind():
             assert metric.direction == METRICS[metric.name].direction == direction(metric.name)
     smaller = {name for name, metric in METRICS.items() if metric.direction == "min"}
     assert smaller == {"loss", "log_loss", "mae", "rmse", "hamming_loss", "perplexity"}
+
+
+def test_the_page_of_metrics_is_made_from_their_table():
+    page = Path(kinds.__file__).parents[2] / "docs" / "metrics.md"
+    assert page.read_text(encoding="utf-8") == kinds.table(), "run: make metrics"
 
 
 def test_every_task_has_its_kinds():
