@@ -79,7 +79,7 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
     import keras_hub
     import numpy as np
 
-    from kft.accelerate import first_token
+    from kft.accelerate import passes
     from kft.data import store
     from kft.data.streams import Stream
     from kft.losses.classification import crossentropy
@@ -109,8 +109,10 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
             VOCABULARY, **SIZES[size], max_sequence_length=512, dtype=chosen.precision
         )
         model = keras_hub.models.BertTextClassifier(backbone, num_classes=2, preprocessor=None, compile=False)
+        whole = keras.Model(model.input, {"logits": model.output})
+        facts = passes.Facts(whole, model, chosen.backend, chosen.platform, [stream.store])
         trainer = loop.prepare(
-            first_token.network(keras.Model(model.input, {"logits": model.output}), model),
+            passes.applied(facts, "-sparse_embeddings")[0],  # the peer updates every row of the table
             Objective((Term("label", lambda outputs, own: crossentropy(outputs["logits"], own["label"])),)),
             recipe,
             chosen,

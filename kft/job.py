@@ -15,7 +15,7 @@ import numpy as np
 
 import kft
 from kft import dataset, disk, run, run_directory
-from kft.accelerate import first_token, sparse_embeddings
+from kft.accelerate import passes, sparse_embeddings
 from kft.data import tokenise
 from kft.data.store import Store, sliced
 from kft.data.streams import Stream
@@ -177,9 +177,11 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         notes += [] if warning is None else [warning]
         data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *notes])))
         trained, frozen = parameters(model)
-        network = first_token.network(data.problem.build.network(model, len(data.text_columns)), model)
-        if examples.collate is never_anew:  # else tokens come that are not in the store
-            network = sparse_embeddings.network(network, model.backbone, stores["train"])
+        plain = data.problem.build.network(model, len(data.text_columns))
+        is_collated_anew = examples.collate is not never_anew
+        sources = [stores["train"]]
+        facts = passes.Facts(plain, model, chosen.backend, chosen.platform, sources, is_collated_anew, chosen.count)
+        network, decisions = passes.applied(facts, recipe.accelerate)
         trainer = loop.prepare(
             network,
             objective,
@@ -189,11 +191,12 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             batches_per_epoch=len(planned),
             rule_of=rules.rule_of(blocks, ruled, sparse_embeddings.parts_of(network)),
             micro_batches=micro_batches,
+            fused=passes.is_applied(decisions, "fused_adam"),
         )
     fitted = Fitted(data.problem, model, lambda num_texts: network, data.text_columns, chosen)
     # What each text of a row passes by itself costs as many rows.
-    passes = max(1, len(network.input) // len(model.input))
-    costly = [replace(batch, rows=np.tile(batch.rows, passes)) for batch in planned]
+    times = max(1, len(network.input) // len(model.input))
+    costly = [replace(batch, rows=np.tile(batch.rows, times)) for batch in planned]
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
     steps = loop.total_steps(recipe, len(planned))
     forecast = Forecast(
@@ -214,11 +217,12 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             network,
             costly,
             steps / len(planned),
-            int(stores["validation"].lengths.sum()) * passes if "validation" in stores else 0,
+            int(stores["validation"].lengths.sum()) * times if "validation" in stores else 0,
             len({(len(batch.rows), batch.length) for batch in planned}) if chosen.is_compiled else 1,
         ),
         memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly),
         unknown_share=unknown_share,
+        accelerate=passes.summary(decisions),
     )
     return Job(recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset))
 

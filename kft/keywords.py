@@ -95,6 +95,7 @@ class SharedKnobs(TypedDict, total=False):
     # Devices, precision and seed
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
     distribute: str
+    accelerate: bool | str | Sequence[str]
     deterministic: bool
 
     # Output

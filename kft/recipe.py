@@ -15,6 +15,7 @@ import pydantic
 import yaml
 
 from kft import disk, documents, knobs
+from kft.accelerate import passes
 from kft.errors import RecipeError, did_you_mean, printable, quoted
 from kft.knobs import knob
 from kft.transfer import strategies
@@ -263,6 +264,11 @@ class Recipe(pydantic.BaseModel):
     distribute: str = machine(
         "auto", "none, mirrored[:N] (TensorFlow), data_parallel[:N] (JAX), tpu; auto: all accelerators."
     )
+    accelerate: bool | str = machine(
+        True,
+        "Optimisations of the network: true, false, or names with commas between: those to use, or each with - those "
+        "to leave out. kft plan says which apply, and why others do not.",
+    )
     deterministic: bool = machine(False, "Bit-identical from run to run on one machine; slower.")
 
     # -- output ----------------------------------------------------------------------------------------------------
@@ -280,6 +286,11 @@ class Recipe(pydantic.BaseModel):
             if "\0" in text or not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
                 raise ValueError("expected text of UTF-8 without NUL")
         return value
+
+    @pydantic.field_validator("accelerate", mode="before")
+    @classmethod
+    def _known_passes(cls, value: Any) -> bool | str:
+        return passes.parsed(value)
 
     @pydantic.field_validator("validation", "test", mode="before")
     @classmethod

@@ -137,13 +137,17 @@ class Run:
     @cached_property
     def fitted(self) -> Fitted:
         """The problem with its model."""
-        from kft.accelerate import first_token
+        from kft.accelerate import passes
         from kft.training import devices
         from kft.training.fitted import Fitted
 
-        model, build = self.model, self.problem.build
-        network = functools.cache(lambda num_texts: first_token.network(build.network(model, num_texts), model))
-        return Fitted(self.problem, model, network, self.manifest["texts"], devices.choose("none", "float32"))
+        model, build, chosen = self.model, self.problem.build, devices.choose("none", "float32")
+
+        def network(num_texts: int) -> Any:
+            facts = passes.Facts(build.network(model, num_texts), model, chosen.backend, chosen.platform)
+            return passes.applied(facts, self.recipe.accelerate)[0]
+
+        return Fitted(self.problem, model, functools.cache(network), self.manifest["texts"], chosen)
 
     @property
     def text_columns(self) -> list[str]:

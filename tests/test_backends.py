@@ -38,7 +38,7 @@ from kft.data.streams import Stream
 from kft.losses.classification import crossentropy
 from kft.losses.objective import Objective, Term
 from kft.text.encoded import Encoded
-from kft.accelerate import first_token, sparse_embeddings
+from kft.accelerate import passes
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
 from kft.training import devices, history, inference, loop
@@ -66,8 +66,10 @@ def trained(distribute, accumulated=1):
         )
         model = SequenceClassifier(backbone, 2, pooling="first", dropout=0.0)
         whole = keras.Model(model.input, {"logits": model.output})
-        network = sparse_embeddings.network(first_token.network(whole, model), backbone, rows)
-        trainer = loop.prepare(network, objective, recipe, chosen, peak=1e-2, batches_per_epoch=6)
+        facts = passes.Facts(whole, model, chosen.backend, chosen.platform, [rows], num_devices=chosen.count)
+        network, decisions = passes.applied(facts)
+        fused = passes.is_applied(decisions, "fused_adam")
+        trainer = loop.prepare(network, objective, recipe, chosen, peak=1e-2, batches_per_epoch=6, fused=fused)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, {"train": stream}, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
         outputs = inference.outputs(trainer.network, rows, chosen, 16)["logits"]

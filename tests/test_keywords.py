@@ -17,6 +17,7 @@ ROOT = Path(kft.__file__).parents[1]
 WIDER = {
     **{"validation": Any, "test": Any, "preset": str | Path, "data_dir": str | Path | None, "out": str | Path | None},
     "stop": str | Sequence[str],
+    "accelerate": bool | str | Sequence[str],
     "class_weights": Literal["balanced"] | Mapping[str, float] | Mapping[int, float] | Mapping[float, float] | None,
 }
 SAMPLE = """

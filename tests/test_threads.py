@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kft
-from kft.models.overrides import standing_in
+from kft.accelerate.overrides import replaced
 
 TEXTS = ["the parcel was lost", "my lamp is late today", "the invoice is wrong", "tea"]
 
@@ -42,13 +42,13 @@ def test_what_stands_in_does_so_in_its_own_thread_alone():
     layer, entered, leave = keras.layers.Identity(), threading.Barrier(2), threading.Barrier(2)
 
     def doubled():
-        with standing_in(layer, "call", lambda inputs: 2 * inputs):
+        with replaced(layer, "call", lambda inputs: 2 * inputs):
             entered.wait()
             leave.wait()
             return float(layer(np.float32(3)))
 
     def tripled():
-        with standing_in(layer, "call", lambda inputs: 3 * inputs):
+        with replaced(layer, "call", lambda inputs: 3 * inputs):
             entered.wait()
             found = float(layer(np.float32(3)))
         own = float(layer(np.float32(3)))
@@ -62,8 +62,8 @@ def test_what_stands_in_does_so_in_its_own_thread_alone():
 def test_one_that_calls_the_method_it_stands_in_for_gets_the_one_before():
     layer = keras.layers.Identity()
     for _ in range(2):
-        with standing_in(layer, "call", lambda inputs: layer.call(inputs) + 1):
-            with standing_in(layer, "call", lambda inputs: layer.call(inputs) * 10):
+        with replaced(layer, "call", lambda inputs: layer.call(inputs) + 1):
+            with replaced(layer, "call", lambda inputs: layer.call(inputs) * 10):
                 assert [float(layer(np.float32(3))) for _ in range(2)] == [40, 40]
             assert float(layer(np.float32(3))) == 4
         assert float(layer(np.float32(3))) == 3
@@ -77,10 +77,10 @@ def test_a_method_of_a_class_is_switched_for_its_instances_in_one_thread():
     class Mint(Tea):
         pass
 
-    with standing_in(Tea, "cups", lambda tea, number: number + 1):
+    with replaced(Tea, "cups", lambda tea, number: number + 1):
         assert at_once(lambda: Mint().cups(1)) == [1]
         assert Mint().cups(1) == 2
-        with standing_in(Mint, "cups", lambda tea, number: 10 * tea.cups(number)):
+        with replaced(Mint, "cups", lambda tea, number: 10 * tea.cups(number)):
             assert Mint().cups(1) == 20
     assert Mint().cups(1) == 1
 

@@ -1,1 +1,1 @@
-"""Optimisations of the network that do not change what it computes."""
+"""What kft does to the insides of Keras and KerasHub: optimisations, and the private names that it needs of them."""

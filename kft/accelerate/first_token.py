@@ -11,9 +11,10 @@ from typing import Any
 
 import keras
 import keras_hub
-from keras_hub.src.layers.modeling.transformer_layer_utils import merge_padding_and_attention_mask
+from keras import saving
 
-from kft.models.overrides import standing_in
+from kft.accelerate.internals import merge_padding_and_attention_mask
+from kft.accelerate.overrides import has_own_call, replaced
 
 CLASSIFIERS = (
     keras_hub.models.BertTextClassifier,
@@ -21,41 +22,46 @@ CLASSIFIERS = (
     keras_hub.models.RobertaTextClassifier,
     keras_hub.models.XLMRobertaTextClassifier,
 )
+OURS = "kft>SequenceClassifier"
+"""The name that kft's own classifier is saved by: it says itself which tokens it reads."""
 
 
-def network(whole: keras.Model, model: Any) -> keras.Model:
-    """A network of the same layers that computes so, where the outputs are those of a classifier that allows it.
-
-    The layers give others what they always gave.
+def unfit(network: keras.Model, model: Any) -> str | None:
+    """Why a network cannot be computed so; None where it can.
 
     Args:
-        whole: Token features to raw outputs, by way of the model's layers.
+        network: Token features to raw outputs, by way of the model's layers.
         model: The KerasHub task.
     """
-    found = keras.Model(whole.input, whole.output)
-    if (layer := last_layer(model)) is not None:
-        of_all = found.call
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with standing_in(layer, "call", functools.partial(_of_first, layer)):
-                return of_all(*args, **kwargs)
-
-        found.call = call
-    return found
+    layers = getattr(model.backbone, "transformer_layers", None)
+    if not _reads_first(model) or len(keras.tree.flatten(network.output)) > 1:
+        return "its outputs are not those of the first token alone"
+    if not layers or type(layers[-1]) is not keras_hub.layers.TransformerEncoder:
+        return f"the last layer of a {type(model.backbone).__name__} is not KerasHub's TransformerEncoder"
+    return None if has_own_call(layers[-1]) else "the last layer computes in a way of its own"
 
 
-def last_layer(model: Any) -> Any | None:
-    """The last layer of a model's encoder, if nothing but its first token is read."""
-    layers = getattr(model.backbone, "transformer_layers", None) if _reads_first(model) else None
-    return layers[-1] if layers and type(layers[-1]) is keras_hub.layers.TransformerEncoder else None
+def apply(network: keras.Model, model: Any) -> keras.Model:
+    """A network of the same layers that computes so. The layers give others what they always gave.
+
+    Args:
+        network: Token features to raw outputs, by way of the model's layers.
+        model: The KerasHub task, which is not `unfit`.
+    """
+    shorter, layer = keras.Model(network.input, network.output), model.backbone.transformer_layers[-1]
+    call_all = network.call
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with replaced(layer, "call", functools.partial(_of_first, layer)):
+            return call_all(*args, **kwargs)
+
+    shorter.call = call
+    return shorter
 
 
 def _reads_first(model: Any) -> bool:
-    if type(model) in CLASSIFIERS:
-        return True
-    from kft.models.heads import SequenceClassifier  # with its preprocessor, which needs TensorFlow on every backend
-
-    return isinstance(model, SequenceClassifier) and model.pooling == "first"
+    is_ours = saving.get_registered_name(type(model)) == OURS
+    return model.pooling == "first" if is_ours else type(model) in CLASSIFIERS
 
 
 def _of_first(

@@ -17,24 +17,42 @@ import keras
 import keras_hub
 import tensorflow as tf
 from keras import ops
-from keras_hub.src.utils.keras_utils import gelu_approximate
+
+from kft.accelerate.internals import gelu_approximate, layers_of
+from kft.accelerate.overrides import has_own_call, replace_call
 
 LEVELS = 256
 HIDDEN = -3e4  # added to a score, leaves nothing of its share at any precision
 
 
-def use(network: keras.Model) -> None:
+def kernels_for(network: keras.Model) -> tuple[list[tuple[Any, Callable[..., Any]]], list[Any]]:
+    """The layers of a network that have kernels here, with them, and those of the same kinds that stay with Keras.
+
+    Those are layers whose settings are out of the ordinary, of derived classes, or with a `call` of their own.
+    """
+    given, left = [], []
+    for layer in layers_of(network):
+        fits, kernel = KERNELS.get(type(layer), (None, None))
+        if fits is not None and kernel is not None and has_own_call(layer) and fits(layer):
+            given.append((layer, kernel))
+        elif isinstance(layer, tuple(KERNELS)) and getattr(layer, "rate", 1) > 0:  # a dropout of 0 does nothing
+            left.append(layer)
+    return given, left
+
+
+def use(network: keras.Model) -> list[Any]:
     """Gives the layers of a network these kernels, in this process; what is saved of it stays as it is.
 
-    Layers whose settings are out of the ordinary stay with Keras.
+    Returns:
+        The layers of the same kinds that stay with Keras.
     """
-    for layer in network._flatten_layers():
-        kernel = KERNELS.get(type(layer))
-        if kernel is not None and kernel[0](layer):
-            layer.call = functools.partial(kernel[1], layer)
-    if not tf.distribute.has_strategy():  # whose variables are several, one for each replica
-        for alike in _encoder_layers(network):
-            _share_graph(alike)
+    given, left = kernels_for(network)
+    alike = [] if tf.distribute.has_strategy() else _encoder_layers(network)  # a replica has variables of its own
+    for layer, kernel in given:
+        replace_call(layer, kernel)
+    for layers in alike:
+        _share_graph(layers)
+    return left
 
 
 # -- dropout -------------------------------------------------------------------------------------------------------
@@ -190,11 +208,13 @@ def _dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:
 
 
 def _can_attend(layer: Any) -> bool:
-    projections = [layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense]
-    width, *of_heads = layer._query_dense.kernel.shape
+    projections = [layer.query_dense, layer.key_dense, layer.value_dense, layer.output_dense]
+    if not all(type(dense) is keras.layers.EinsumDense and has_own_call(dense) for dense in projections):
+        return False
+    width, *of_heads = layer.query_dense.kernel.shape
     shapes = [list(projection.kernel.shape) for projection in projections]
     is_regular = shapes == [[width, *of_heads]] * 3 + [[*of_heads, width]]
-    return is_regular and all(map(_is_plain, projections)) and layer._attention_axes == (1,)
+    return is_regular and all(map(_is_plain, projections)) and layer.attention_axes == (1,)
 
 
 def _attend(layer: Any, query: Any, value: Any, *, attention_mask: Any = None, training: Any = None, **how: Any) -> Any:
@@ -205,20 +225,20 @@ def _attend(layer: Any, query: Any, value: Any, *, attention_mask: Any = None, t
     is_asked_more = any(setting is not None and setting is not False for setting in how.values())
     if value is not query or is_asked_more or (attention_mask is not None and len(attention_mask.shape) != 3):
         return type(layer).call(layer, query, value, attention_mask=attention_mask, training=training, **how)
-    projections, width = (layer._query_dense, layer._key_dense, layer._value_dense), query.shape[-1]
+    projections, width = (layer.query_dense, layer.key_dense, layer.value_dense), query.shape[-1]
     kernel = tf.concat([tf.reshape(dense.kernel, [width, -1]) for dense in projections], axis=1)
     bias = tf.concat([tf.reshape(dense.bias, [-1]) for dense in projections], axis=0)
     rows = tf.nn.bias_add(tf.reshape(query, [-1, width]) @ kernel, bias)
     batch, length, heads = tf.shape(query)[0], tf.shape(query)[1], layer.num_heads
     split = tf.reshape(rows, [batch, length, len(projections), heads, -1])
     queries, keys, values = tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]))  # (batch, heads, tokens, width of a head)
-    scores = tf.matmul(queries * tf.cast(layer._inverse_sqrt_key_dim, queries.dtype), keys, transpose_b=True)
+    scores = tf.matmul(queries * tf.cast(layer.key_dim**-0.5, queries.dtype), keys, transpose_b=True)
     if attention_mask is not None:  # (batch, 1 or tokens, tokens)
         is_hidden = tf.cast(tf.logical_not(tf.cast(attention_mask, tf.bool)), scores.dtype)
         scores += (HIDDEN * is_hidden)[:, None]
     shares = layer._dropout_layer(tf.nn.softmax(scores), training=training)
     attended = tf.reshape(tf.transpose(shares @ values, [0, 2, 1, 3]), [-1, kernel.shape[1] // len(projections)])
-    dense = layer._output_dense
+    dense = layer.output_dense
     rows = tf.nn.bias_add(attended @ tf.reshape(dense.kernel, [-1, width]), tf.convert_to_tensor(dense.bias))
     return tf.reshape(rows, tf.shape(query))
 
@@ -236,13 +256,15 @@ KERNELS: dict[type, tuple[Callable[[Any], bool], Callable[..., Any]]] = {
 
 
 def _encoder_layers(network: keras.Model) -> list[list[Any]]:
-    """The layers of encoders, those together that are alike but for their weights."""
-    found = defaultdict(list)
-    for layer in network._flatten_layers():
-        if type(layer) is keras_hub.layers.TransformerEncoder:
+    """The layers of encoders, those together that are alike but for their weights, before any has kernels."""
+    alike = defaultdict(list)
+    for layer in layers_of(network):
+        parts = layers_of(layer) if type(layer) is keras_hub.layers.TransformerEncoder else []
+        if parts and all(map(has_own_call, parts)):
             shapes = [(variable.shape, variable.dtype) for variable in layer.variables]
-            found[repr(({**layer.get_config(), "name": None}, shapes))].append(layer)
-    return list(found.values())
+            settings = {**layer.get_config(), "name": None}
+            alike[repr((settings, [type(part) for part in parts], shapes))].append(layer)
+    return list(alike.values())
 
 
 def _share_graph(layers: Sequence[Any]) -> None:
@@ -265,4 +287,4 @@ def _share_graph(layers: Sequence[Any]) -> None:
         return outputs
 
     for layer in layers:
-        layer.call = functools.partial(call, layer)
+        replace_call(layer, call)

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import keras_hub
 from keras import saving
-from keras_hub.src.utils.preset_utils import get_preset_loader
 
+from kft.accelerate.internals import get_preset_loader
 from kft.errors import PresetError
 from kft.models import heads, seeding
 from kft.models.heads import Pool, SequenceClassifier

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,10 @@ import keras_hub
 import numpy as np
 from keras import ops
 
+from kft.accelerate.internals import tensorflow_core
+from kft.accelerate.overrides import replaced
 from kft.errors import PresetError, RecipeError
 from kft.models import seeding
-from kft.models.overrides import standing_in
 from kft.models.presets import Preset, max_positions
 from kft.text import generation
 
@@ -108,7 +108,7 @@ def respond(model: Any, settings: Settings) -> Callable[[Sequence[Any]], dict[st
             asked = ask(prompts)
             # KerasHub writes its caches with it. TensorFlow Serving does not run XLA's op, and elsewhere it is compiled
             # first.
-            with standing_in(_tensorflow_core(), "slice_update", generation.slice_update):
+            with replaced(tensorflow_core(), "slice_update", generation.slice_update):
                 found = model.generate_step({name: asked[name] for name in names}, ends)
             return read(found[ids_name], asked[mask_name])
 
@@ -125,11 +125,6 @@ def respond(model: Any, settings: Settings) -> Callable[[Sequence[Any]], dict[st
         return traced_read(ids, asked[mask_name])
 
     return answer_in_steps
-
-
-def _tensorflow_core() -> Any:
-    """Where Keras looks up what it does to tensors of TensorFlow."""
-    return importlib.import_module("keras.src.backend.tensorflow.core")
 
 
 def end_ids(tokenizer: Any) -> list[int]:

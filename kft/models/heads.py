@@ -8,10 +8,11 @@ from typing import Any
 import keras
 import keras_hub
 from keras import ops, saving
-from keras_hub.src.utils.preset_utils import get_preset_loader
 
+from kft.accelerate import skip_init
+from kft.accelerate.internals import TASK_CONFIG_FILE, check_config_class, get_preset_loader, load_json
 from kft.errors import PresetError
-from kft.models import finite, preset_files, seeding, skip_init, xlnet
+from kft.models import finite, preset_files, seeding, xlnet
 from kft.models.presets import Preset, masked_lm_class, with_rules
 from kft.text.tokens import SequencePreprocessor
 
@@ -275,6 +276,4 @@ def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
 
 def task_class(preset_dir: str) -> type:
     """The class of the task model that was saved under `preset_dir`."""
-    from keras_hub.src.utils.preset_utils import TASK_CONFIG_FILE, check_config_class, load_json
-
     return check_config_class(load_json(preset_dir, TASK_CONFIG_FILE))

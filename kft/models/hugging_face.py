@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_hub.src.utils.preset_utils import check_file_exists, get_file
-
+from kft.accelerate.internals import SafetensorLoader, check_file_exists, get_file
 from kft.errors import PresetError, quoted
 from kft.models.preset_files import read_json, refuse_pointer
 
@@ -169,8 +168,6 @@ def forgotten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def add_token_types(handle: str, config: Mapping[str, Any], backbone: Any) -> None:
     """Adds RoBERTa's one token type, which every token has, to its positions, where KerasHub has no place for it."""
-    from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
-
     if config.get("model_type") != "roberta":
         return
     with SafetensorLoader(handle) as loader:

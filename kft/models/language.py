@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras_hub
-from keras_hub.src.utils.preset_utils import TASK_CONFIG_FILE, check_file_exists
 
+from kft.accelerate.internals import TASK_CONFIG_FILE, check_file_exists
 from kft.models import heads, seeding
 from kft.models.presets import Preset
 

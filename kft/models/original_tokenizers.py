@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import keras_hub
-from keras_hub.src.utils.preset_utils import check_file_exists, get_file, get_preset_loader
 from keras_hub.tokenizers import BytePairTokenizer, SentencePieceTokenizer, WordPieceTokenizer, XLMRobertaTokenizer
 
+from kft.accelerate.internals import check_file_exists, get_file, get_preset_loader
 from kft.errors import PresetError, quoted
 from kft.models.hugging_face import files_of
 from kft.models.preset_files import read_json, refuse_pointer

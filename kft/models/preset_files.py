@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras_hub.src.utils.preset_utils import check_file_exists, get_file
 from pydantic import JsonValue
 
 from kft import untrusted
+from kft.accelerate.internals import check_file_exists, get_file
 from kft.errors import PresetError, quoted
 
 CONFIGS = ("config.json", "tokenizer.json", "preprocessor.json", "task.json")

@@ -9,17 +9,17 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_hub
-from keras_hub.src.utils.preset_utils import ASSET_DIR, get_preset_loader
 
+from kft.accelerate import skip_init
+from kft.accelerate.internals import ASSET_DIR, get_preset_loader, passes_of
 from kft.errors import PresetError, did_you_mean
-from kft.models import finite, handles, hugging_face, original_tokenizers, preset_files, skip_init
+from kft.models import finite, handles, hugging_face, original_tokenizers, preset_files
 from kft.models.handles import HUBS
 from kft.text import rules
 
@@ -246,7 +246,7 @@ def weights_passed(model: keras.Model) -> list[tuple[Any, int]]:
 
     A table of embeddings counts once, however many inputs it reads.
     """
-    passes = Counter(id(node.operation) for level in model._nodes_by_depth.values() for node in level)
+    passes = passes_of(model)
     found = {}
     for layer in model.layers:
         for weight in layer.weights:

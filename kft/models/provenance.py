@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keras_hub.src.utils.preset_utils import get_file
-
 from kft import disk
+from kft.accelerate.internals import get_file
 from kft.errors import PresetError
 from kft.models.presets import HUBS, SCRATCH, Preset
 

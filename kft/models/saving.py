@@ -9,18 +9,17 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
-from keras.src.saving import saving_lib
 
 from kft import disk
+from kft.accelerate.internals import opening_weights
 from kft.errors import RunError, TrainingError
 from kft.models.finite import not_finite
-from kft.models.overrides import standing_in
 
 LARGE_BYTES = 4 * 2**20
 VARIABLE_BYTES = 2**10  # what HDF5 needs of its own for each
@@ -151,9 +150,8 @@ def _held_files() -> Iterator[None]:
         OSError: One could not be written.
     """
     files: list[_HeldFile] = []
-    opened = saving_lib.H5IOStore._get_h5_file
 
-    def held(store: Any, path: Any, mode: str | None = None) -> Any:
+    def held(opened: Callable[..., Any], store: Any, path: Any, mode: str | None = None) -> Any:
         mode = mode or store.mode
         if mode == "r" or store.archive:
             return opened(store, path, mode)
@@ -161,7 +159,7 @@ def _held_files() -> Iterator[None]:
         return h5py.File(files[-1], mode=mode)
 
     try:
-        with standing_in(saving_lib.H5IOStore, "_get_h5_file", held):
+        with opening_weights(held):
             yield
     except Exception as error:
         raise _first_error(files) or error from None

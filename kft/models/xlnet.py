@@ -11,20 +11,20 @@ References:
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
 from keras import ops
-from keras_hub.src.models.xlnet.xlnet_content_and_query_embedding import ContentAndQueryEmbedding
-from keras_hub.src.models.xlnet.xlnet_encoder import XLNetAttentionMaskLayer
+
+from kft.accelerate.internals import ContentAndQueryEmbedding, XLNetAttentionMaskLayer
+from kft.accelerate.overrides import replace_call
 
 
 def mend(backbone: keras.Model) -> None:
     """Lets the layers of an XLNet backbone compute so, in this process; any other backbone stays as it is."""
     for layer in backbone.layers:
         if type(layer) in CALLS:
-            layer.call = functools.partial(CALLS[type(layer)], layer)
+            replace_call(layer, CALLS[type(layer)])
 
 
 def _embed(layer: Any, token_ids: Any) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kft.accelerate import packed_attention
 from kft.data import packing, task_columns
 from kft.data.faults import Faults
 from kft.data.messages import BLANK
@@ -21,7 +22,7 @@ from kft.errors import DataError, RecipeError
 from kft.evaluation import metrics, overlap, shown
 from kft.losses.objective import Objective, Term
 from kft.losses.tokens import num_tokens, token_crossentropy
-from kft.models import generators, packed_attention
+from kft.models import generators
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.task import Answers, Build, Evaluator, Examples, Generated, Labels, Problem, Schema, Targets, Task, View

@@ -42,6 +42,8 @@ class Forecast:
     memory_mb: float
     blocks: tuple[BlockPlan, ...] = ()
     unknown_share: float | None = None
+    accelerate: str = ""
+    """Which optimisations of the network apply, and why the others do not."""
     notes: tuple[str, ...] = ()
     """What the user should know of the rows."""
 
@@ -60,6 +62,7 @@ class Forecast:
             ("learning rate", f"{self.learning_rate:.3g} at its peak, {self.head_learning_rate:.3g} for the head"),
             *[(block.name, block.text()) for block in self.blocks],
             ("devices", self.devices),
+            *([("accelerate", self.accelerate)] if self.accelerate else []),
             ("time", f"about {_duration(self.seconds)} of training and validation, by this machine's rates as of now"),
             ("memory", f"about {self.memory_mb:,.0f} MB for weights, optimizer and activations"),
         ]

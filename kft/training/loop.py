@@ -146,6 +146,7 @@ def prepare(
     batches_per_epoch: int,
     rule_of: Callable[[Any], Rule] = plain,
     micro_batches: int = 1,
+    fused: bool = True,
 ) -> Trainer:
     """Compiles a network for training. Call inside the devices' scope.
 
@@ -158,16 +159,13 @@ def prepare(
         batches_per_epoch: Batches in one pass over the rows.
         rule_of: From a trainable variable to what happens to it.
         micro_batches: Pieces that each batch is computed in.
+        fused: Whether TensorFlow's kernel updates the weights, on that backend.
     """
-    if devices.backend == "tensorflow" and devices.platform == "cpu":
-        from kft.accelerate import kernels
-
-        kernels.use(network)
     windows = windows_of(recipe, batches_per_epoch, micro_batches)
     rate = optimizers.schedule(recipe, peak, windows)
     learner = Learner(network, objective)
     learner.compile(
-        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, rule_of),
+        optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, rule_of, fused=fused),
         jit_compile=devices.jit_compile,
     )
     learner.optimizer.build(network.trainable_variables)

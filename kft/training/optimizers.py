@@ -79,6 +79,7 @@ class FusedAdamW(keras.optimizers.AdamW):
     Args:
         learning_rate: A number, or a function of the call.
         windows: Which calls make up an update; None where each is one.
+        fused: Whether TensorFlow's kernel makes the update, on that backend; otherwise Keras does.
         **settings: Of Keras's AdamW.
 
     Attributes:
@@ -88,11 +89,13 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     rules: Sequence[Rule] = ()
 
-    def __init__(self, learning_rate: Any = 0.001, *, windows: Windows | None = None, **settings: Any):
+    def __init__(
+        self, learning_rate: Any = 0.001, *, windows: Windows | None = None, fused: bool = True, **settings: Any
+    ):
         most_calls = windows.most_calls if windows else 1
         # Keras makes the variables that gradients are summed in.
         super().__init__(learning_rate, gradient_accumulation_steps=most_calls if most_calls > 1 else None, **settings)
-        self.windows = windows or Windows(1, 1)
+        self.windows, self.fused = windows or Windows(1, 1), fused and keras.config.backend() == "tensorflow"
 
     def build(self, variables: list[Any]) -> None:
         if self.built:
@@ -203,8 +206,8 @@ class FusedAdamW(keras.optimizers.AdamW):
             variable.assign(value)
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Keras's decay, at each variable's own rate; on TensorFlow it is part of the update."""
-        if keras.config.backend() == "tensorflow":
+        """Keras's decay, at each variable's own rate; where the update is fused it is part of it."""
+        if self.fused:
             return
         for variable in variables:
             share = self._shrinkage(self._rule(variable), self._decays(variable), self.learning_rate)
@@ -212,7 +215,7 @@ class FusedAdamW(keras.optimizers.AdamW):
                 variable.assign(variable * ops.cast(1.0 - share, variable.dtype))
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
-        if keras.config.backend() != "tensorflow":
+        if not self.fused:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         from kft.accelerate import fused_adam
@@ -295,7 +298,12 @@ class LossScaling(keras.optimizers.LossScaleOptimizer):
 
 
 def adamw(
-    recipe: Recipe, rate: WarmupDecay, trainable: list[Any], rule_of: Callable[[Any], Rule] = plain
+    recipe: Recipe,
+    rate: WarmupDecay,
+    trainable: list[Any],
+    rule_of: Callable[[Any], Rule] = plain,
+    *,
+    fused: bool = True,
 ) -> keras.optimizers.Optimizer:
     """AdamW on `trainable`, each variable by its rule.
 
@@ -304,6 +312,7 @@ def adamw(
         rate: The learning rate as a function of the call, with the windows of the updates.
         trainable: The variables to train.
         rule_of: From one of them to what happens to it.
+        fused: Whether TensorFlow's kernel makes the update, on that backend.
 
     Reference:
         Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101
@@ -311,6 +320,7 @@ def adamw(
     optimizer = FusedAdamW(
         rate,
         windows=rate.windows,
+        fused=fused,
         weight_decay=recipe.weight_decay,
         beta_1=recipe.adam_beta1,
         beta_2=recipe.adam_beta2,

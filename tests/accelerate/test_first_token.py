@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kft.accelerate import first_token
+from kft.accelerate.overrides import replace_call
 from kft.models.heads import SequenceClassifier
 
 SMALL = {"num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16, "max_sequence_length": 16}
@@ -51,7 +52,7 @@ def test_outputs_and_gradients_are_those_of_all_tokens(name):
     model = MODELS[name]()
     features, variables = features_of(model), model.trainable_variables
     expected, by_all = outcome(keras.Model(model.input, model.output), variables, features)
-    network = first_token.network(model, model)
+    network = first_token.apply(model, model)
     found, by_first = outcome(network, variables, features)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     for variable, one, other in zip(variables, by_first, by_all, strict=True):
@@ -64,7 +65,7 @@ def test_only_the_network_computes_less(name):
     dense = model.backbone.transformer_layers[-1]._feedforward_intermediate_dense
     whole, shapes = dense.call, []
     dense.call = lambda inputs, **how: shapes.append(inputs.shape) or whole(inputs, **how)
-    network, features = first_token.network(model, model), features_of(model)
+    network, features = first_token.apply(model, model), features_of(model)
     network(features, training=True)
     model(features)
     model.backbone(features)
@@ -74,6 +75,16 @@ def test_only_the_network_computes_less(name):
 @pytest.mark.parametrize("name", OTHERS)
 def test_where_other_tokens_are_read_all_are_computed(name):
     model = OTHERS[name]()
-    assert first_token.last_layer(model) is None
-    network = first_token.network(model, model)
-    np.testing.assert_array_equal(network(features_of(model)), model(features_of(model)))
+    assert first_token.unfit(model, model)
+
+
+def test_a_layer_that_was_changed_and_a_network_of_more_outputs_are_left_alone():
+    model = MODELS["bert"]()
+    assert first_token.unfit(model, model) is None
+    more = keras.Model(model.input, {"label": model.output, "tokens": model.backbone.output["sequence_output"]})
+    assert "outputs" in first_token.unfit(more, model)
+    layer = model.backbone.transformer_layers[-1]
+    first_token.apply(model, model)(features_of(model))
+    assert first_token.unfit(model, model) is None  # kft's own replacement, which is there only within its network
+    replace_call(layer, lambda layer, inputs, **how: inputs)
+    assert "its own" in first_token.unfit(model, model)

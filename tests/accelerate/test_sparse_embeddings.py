@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import kft
-from kft.accelerate import first_token, sparse_embeddings
+from kft.accelerate import passes, sparse_embeddings
 from kft.data import store
 from kft.models.heads import SequenceClassifier
 from kft.text.encoded import Encoded
@@ -38,6 +38,10 @@ def rows_of(names):
     return store.in_memory(Encoded(features, {"": np.array([9, 3, 5, 7])}, np.arange(4)), Encoder)
 
 
+def facts_of(model, rows):
+    return passes.Facts(model, model, "tensorflow", "cpu", [rows])
+
+
 def outcome(network, features):
     with tf.GradientTape() as tape:
         outputs = network(features)
@@ -52,7 +56,7 @@ def test_outputs_and_gradients_are_those_of_the_whole_table(name):
     keras.utils.set_random_seed(0)
     backbone = BACKBONES[name]()
     model = SequenceClassifier(backbone, 3, pooling="first", dropout=0.0)
-    whole = first_token.network(model, model)
+    whole, _ = passes.applied(facts_of(model, []), "first_token")
     (table,) = [variable for variable in model.trainable_variables if variable.shape[0] == 40]
     rows = rows_of(model.input)
     seen = rows.batch(np.arange(4), 9, set(model.input))
@@ -60,13 +64,14 @@ def test_outputs_and_gradients_are_those_of_the_whole_table(name):
     expected, by_table = outcome(whole, seen)
     expected_unseen = whole(unseen)
 
-    network = sparse_embeddings.network(whole, backbone, rows)
+    network, decisions = passes.applied(facts_of(model, rows), "first_token,sparse_embeddings")
+    assert passes.is_applied(decisions, "sparse_embeddings")
     (moving,) = [variable for variable in network.trainable_variables if id(variable) not in by_table]
     found, by_rows = outcome(network, seen)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(network(unseen), expected_unseen)
     gradient = np.zeros(table.shape, np.float32)
-    gradient[network._ids] = by_rows.pop(id(moving))
+    gradient[network.token_ids] = by_rows.pop(id(moving))
     np.testing.assert_allclose(gradient, by_table.pop(id(table)), atol=1e-6)
     assert set(by_rows) == set(by_table)
     for variable, one in by_rows.items():
@@ -75,7 +80,7 @@ def test_outputs_and_gradients_are_those_of_the_whole_table(name):
     moving.assign(moving + 1)
     before, after = np.array(table), network(seen)
     sparse_embeddings.put_back(network)
-    np.testing.assert_array_equal(np.any(np.array(table) != before, axis=1), np.isin(np.arange(40), network._ids))
+    np.testing.assert_array_equal(np.any(np.array(table) != before, axis=1), np.isin(np.arange(40), network.token_ids))
     np.testing.assert_array_equal(whole(seen), after)
 
 
@@ -86,16 +91,16 @@ def test_a_fit_ends_with_the_same_weights(tiny_bert, message_rows, quick, tmp_pa
     monkeypatch.setattr(
         sparse_embeddings, "put_back", lambda network: [networks.append(type(network)), put_back(network)]
     )
-    for share in (sparse_embeddings.WORTHWHILE, 0.0):
-        monkeypatch.setattr(sparse_embeddings, "WORTHWHILE", share)
-        out = tmp_path / f"run-{share}"
-        kft.fit(message_rows, text="text", label="topic", validation=0.2, deterministic=True, out=str(out), **knobs)
+    columns = {"text": "text", "label": "topic", "validation": 0.2}
+    for accelerate in (True, "-sparse_embeddings"):
+        out = tmp_path / f"run{accelerate}"
+        kft.fit(message_rows, **columns, deterministic=True, accelerate=accelerate, out=str(out), **knobs)
         weights.append(keras_hub.models.TextClassifier.from_preset(str(out / "preset"), compile=False).get_weights())
         losses.append([json.loads(line)["loss"] for line in (out / "history.jsonl").read_text().splitlines()])
     assert losses[0] == losses[1]
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert [network is sparse_embeddings.Occurring for network in networks] == [True, False]
+    assert [network is sparse_embeddings.SparseEmbeddings for network in networks] == [True, False]
 
 
 @pytest.mark.parametrize("name", ["masked", "causal", "all occur", "frozen"])
@@ -104,7 +109,9 @@ def test_a_table_that_is_read_otherwise_or_does_not_move_stays_whole(name):
     head = {"masked": keras_hub.models.BertMaskedLM, "causal": keras_hub.models.GPT2CausalLM}.get(name)
     backbone.trainable = name != "frozen"
     model = head(backbone) if head else SequenceClassifier(backbone, 3, pooling="first")
-    whole, rows = keras.Model(model.input, model.output), rows_of(model.input)
+    rows = rows_of(model.input)
     if name == "all occur":
         rows = store.in_memory(Encoded({"token_ids": np.arange(40)[None]}, {"": np.array([40])}, np.arange(1)), Encoder)
-    assert sparse_embeddings.network(whole, backbone, rows) is whole
+    _, decisions = passes.applied(facts_of(model, rows), "sparse_embeddings")
+    (why,) = [one.note for one in decisions if one.name == "sparse_embeddings"]
+    assert ("100% of the vocabulary" if name == "all occur" else "no embedding") in why

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+from kft.accelerate import skip_init
 from kft.errors import PresetError
-from kft.models import finite, heads, preset_files, presets, skip_init
+from kft.models import finite, heads, preset_files, presets
 
 
 @pytest.fixture

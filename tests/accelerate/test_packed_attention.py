@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kft.accelerate import packed_attention
 from kft.errors import PresetError
-from kft.models import packed_attention
 from kft.models.presets import Preset
 
 VOCABULARY = 40

@@ -2,7 +2,8 @@ import keras
 import keras_hub
 import numpy as np
 
-from kft.models import presets, skip_init
+from kft.accelerate import skip_init
+from kft.models import presets
 
 
 def tiny_backbone():

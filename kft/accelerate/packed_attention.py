@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_hub
 from keras import ops
 
+from kft.accelerate.internals import layers_of
+from kft.accelerate.overrides import replaced
 from kft.errors import PresetError
-from kft.models.overrides import standing_in
-from kft.models.presets import Preset
 from kft.text.encoded import ROW_IDS
+
+if TYPE_CHECKING:
+    from kft.models.presets import Preset
 
 MASKS = ("_compute_self_attention_mask", "_compute_attention_mask")  # what KerasHub's decoders call theirs
 DECODERS = (
@@ -71,14 +74,14 @@ class Apart(keras.layers.Layer):
         is_before = is_together & (places[:, None] > places[None, :])
         positions = ops.sum(ops.cast(is_before, "int32"), axis=-1)
         with contextlib.ExitStack() as stack:
-            for layer in self.model._flatten_layers():
+            for layer in layers_of(self.model):
                 if isinstance(layer, keras_hub.layers.PositionEmbedding):
                     own = functools.partial(_placed, layer.call, positions)
-                    stack.enter_context(standing_in(layer, "call", own))
+                    stack.enter_context(replaced(layer, "call", own))
                 for name in MASKS:
                     if hasattr(layer, name):
                         own = functools.partial(_within_rows, getattr(layer, name), is_together)
-                        stack.enter_context(standing_in(layer, name, own))
+                        stack.enter_context(replaced(layer, name, own))
             return self.model(features, training=training)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras.src.initializers.random_initializers import RandomInitializer
 
-from kft.models.overrides import standing_in
+from kft.accelerate.internals import RandomInitializer
+from kft.accelerate.overrides import replaced
 
 
 @contextlib.contextmanager
@@ -31,8 +31,8 @@ def by_files() -> Iterator[None]:
 
     # Keras has no hook for either; whatever reads a file ends in `assign`.
     with (
-        standing_in(keras.Variable, "_initialize_with_initializer", begin_without_numbers),
-        standing_in(keras.Variable, "assign", assign_and_record),
+        replaced(keras.Variable, "_initialize_with_initializer", begin_without_numbers),
+        replaced(keras.Variable, "assign", assign_and_record),
     ):
         yield
     for variable, initializer in waiting:

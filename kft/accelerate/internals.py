@@ -1,0 +1,94 @@
+"""Names of Keras and KerasHub that are not public and that several modules need, imported here alone.
+
+Each stands in `private_names.py` with the reason why nothing public will do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras.src.backend.common.masking import set_keras_mask
+from keras.src.initializers.random_initializers import RandomInitializer
+from keras.src.saving.saving_lib import H5IOStore
+from keras_hub.src.layers.modeling.transformer_layer_utils import merge_padding_and_attention_mask
+from keras_hub.src.models.xlnet.xlnet_content_and_query_embedding import ContentAndQueryEmbedding
+from keras_hub.src.models.xlnet.xlnet_encoder import XLNetAttentionMaskLayer
+from keras_hub.src.utils.keras_utils import gelu_approximate
+from keras_hub.src.utils.preset_utils import (
+    ASSET_DIR,
+    TASK_CONFIG_FILE,
+    check_config_class,
+    check_file_exists,
+    get_file,
+    get_preset_loader,
+    load_json,
+)
+from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
+
+from kft.accelerate.overrides import replaced
+
+__all__ = [
+    "ASSET_DIR",
+    "ContentAndQueryEmbedding",
+    "RandomInitializer",
+    "SafetensorLoader",
+    "TASK_CONFIG_FILE",
+    "XLNetAttentionMaskLayer",
+    "check_config_class",
+    "check_file_exists",
+    "gelu_approximate",
+    "get_file",
+    "get_preset_loader",
+    "layers_of",
+    "load_json",
+    "merge_padding_and_attention_mask",
+    "num_calls",
+    "opening_weights",
+    "sublayers_of",
+    "passes_of",
+    "set_keras_mask",
+    "tensorflow_core",
+]
+
+
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """Every layer of a model, those inside other layers too, and the model itself."""
+    return list(model._flatten_layers())
+
+
+def sublayers_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer holds itself, without those inside them."""
+    return list(layer._layers)
+
+
+def num_calls(layer: keras.layers.Layer) -> int:
+    """At how many places of functional models a layer is called."""
+    return len(layer._inbound_nodes)
+
+
+def passes_of(model: keras.Model) -> Counter[int]:
+    """How often each layer of a functional model is called in it, by the layer's `id`."""
+    return Counter(id(node.operation) for level in model._nodes_by_depth.values() for node in level)
+
+
+@contextlib.contextmanager
+def opening_weights(open_file: Callable[..., Any]) -> Iterator[None]:
+    """Lets a function open the HDF5 files that Keras reads and writes weights in, while this lasts.
+
+    Args:
+        open_file: From Keras's own function, the store, a path and a mode to the open file.
+    """
+    own = functools.partial(open_file, H5IOStore._get_h5_file)
+    with replaced(H5IOStore, "_get_h5_file", own):
+        yield
+
+
+def tensorflow_core() -> Any:
+    """The module in which Keras looks up its operations on tensors of TensorFlow."""
+    return importlib.import_module("keras.src.backend.tensorflow.core")
