@@ -75,6 +75,7 @@ class Metrics(TypedDict):
 
     validation: NotRequired[dict[str, Any]]
     test: NotRequired[dict[str, Any]]
+    baselines: NotRequired[dict[str, dict[str, Any]]]
     train_s: Number
     examples_per_s: Number
     peak_memory_mb: Number

@@ -11,10 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kft import dataset, disk, early, job, run, run_directory
+from kft.data.store import Store
 from kft.dataset import Dataset
 from kft.errors import OutOfMemory, PresetError, RunError, TrainingError, printable
-from kft.evaluation import figures, metrics, report
+from kft.evaluation import figures, kinds, metric, report
 from kft.job import Job
 from kft.models import presets, saving, seeding
 from kft.recipe import Recipe
@@ -181,12 +184,15 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
                 f"validation: {' and '.join(tuned)} were tuned on these rows after training, so their metrics are "
                 "better than those of new rows; those of test rows are not."
             )
-        disk.write_json(run_dir / run_directory.METRICS, {**scores, **cost}, TrainingError)
-        _report(done, ready, scores, found, all_notes, cost)
+        simpler, missing = _baselines(done, ready)
+        all_notes += missing
+        record = {**scores, **({"baselines": simpler} if simpler else {}), **cost}
+        disk.write_json(run_dir / run_directory.METRICS, record, TrainingError)
+        _report(done, ready, scores, simpler, found, all_notes, cost)
         run_directory.finish(run_dir, {**ready.identity, "notes": all_notes})
     if not quiet:
         for name, values in scores.items():
-            print(f"{name}: " + "  ".join(f"{k} {v:.4f}" for k, v in metrics.scalars(values).items()), file=sys.stderr)
+            print(f"{name}: " + "  ".join(f"{k} {v:.4f}" for k, v in metric.scalars(values).items()), file=sys.stderr)
         print(f"run: {run_dir}   report: {run_dir / run_directory.REPORT}", file=sys.stderr)
     return Run(run_dir)
 
@@ -249,16 +255,44 @@ def _show(ready: Job) -> None:
     ready.forecast.show()
 
 
+def _judged(data: Dataset) -> str | None:
+    """The part that a report is on: test, or else validation."""
+    return next((name for name in ("test", "validation") if name in data.parts), None)
+
+
+def _baselines(done: Run, ready: Job) -> tuple[Mapping[str, Any], list[str]]:
+    """The metrics of simpler models on the rows that are judged, and notes on them."""
+    from kft.evaluation import baselines  # here, as scikit-learn takes a second to import
+
+    judged = _judged(ready.data)
+    if judged is None:
+        return {}, []
+    task_name, parts = ready.data.task.name, ready.data.parts
+    counted = None
+    if task_name == "pretrain":
+        size = ready.model.preprocessor.tokenizer.vocabulary_size()
+        counted = baselines.Tokens(_token_ids(ready.stores["train"]), _token_ids(ready.stores[judged]), size)
+    reached = baselines.of(task_name, parts, judged, done.labels, seed=ready.recipe.seed, tokens=counted)
+    return reached.metrics, list(reached.notes)
+
+
+def _token_ids(store: Store) -> np.ndarray:
+    """The tokens of a store of texts, one after another, without special ones where they are not predicted."""
+    ids = np.asarray(store.ids["token_ids"])
+    return ids[np.asarray(store.ids["word"]) >= 0] if "word" in store.ids else ids
+
+
 def _report(
     done: Run,
     ready: Job,
     scores: Mapping[str, Any],
+    simpler: Mapping[str, Any],
     found: Mapping[str, Any],
     notes: list[str],
     cost: Mapping[str, float],
 ) -> None:
-    shown = "test" if "test" in found else "validation" if "validation" in found else None
-    if shown is None:  # no rows were held back, so there is nothing to report on
+    judged = _judged(ready.data)
+    if judged is None:  # no rows were held back, so there is nothing to report on
         return
     facts = [
         ("task", ready.data.task.name),
@@ -269,13 +303,15 @@ def _report(
         *[("note", note) for note in notes],
     ]
     records = history.read(done.path)
-    drawn, worst = done.problem.evaluator.view(found[shown], ready.data.parts[shown])
+    drawn, worst = done.problem.evaluator.view(found[judged], ready.data.parts[judged])
     report.write(
         done.path / run_directory.REPORT,
         title=done.path.name,
         facts=facts,
         history=records,
         metrics=scores,
+        kind=kinds.of(ready.data.task.name, done.labels),
+        baselines=simpler,
         figures=[figures.curves(records), *drawn],
         examples=worst if ready.recipe.report_examples else [],
     )

@@ -104,7 +104,7 @@ def test_weights_are_those_of_the_best_epoch_and_training_stops_early(message_ro
 
 
 def test_without_validation_rows_the_last_weights_are_kept(urgency_run):
-    assert set(urgency_run.metrics) == {"test", "train_s", "examples_per_s", "peak_memory_mb"}
+    assert set(urgency_run.metrics) == {"test", "baselines", "train_s", "examples_per_s", "peak_memory_mb"}
     assert all(set(record) == {"kind", "epoch", "step", "loss"} for record in history(urgency_run, "epoch"))
     assert not any("kept the weights" in note for note in urgency_run.manifest["notes"])
 
@@ -178,7 +178,8 @@ def test_a_run_directory_holds_what_it_promises(topic_run):
     files = {"recipe.json", "labels.json", "history.jsonl", "metrics.json", "report.html", "manifest.json"}
     assert names == {*files, "preset", "tensorboard", ".lock"}
     assert topic_run.recipe.epochs == 20 and topic_run.labels == {"labels": ["billing", "delivery", "product"]}
-    assert set(topic_run.metrics) == {"validation", "test", "train_s", "examples_per_s", "peak_memory_mb"}
+    parts = {"validation", "test", "baselines"}
+    assert set(topic_run.metrics) == {*parts, "train_s", "examples_per_s", "peak_memory_mb"}
     assert len(history(topic_run, "step")) == 20 * 5 and len(history(topic_run, "epoch")) == 20
     manifest = topic_run.manifest
     assert manifest["finished"] and manifest["seed"] == 0 and set(manifest["data"]) == {"train", "validation", "test"}
@@ -188,6 +189,15 @@ def test_a_run_directory_holds_what_it_promises(topic_run):
     board = EventAccumulator(str(topic_run.path / "tensorboard"))
     board.Reload()
     assert [event.step for event in board.Scalars("step/loss")] == list(range(1, 101))
+
+
+def test_a_run_knows_what_simpler_models_reach_on_its_test_rows(topic_run, urgency_run):
+    simpler = topic_run.metrics["baselines"]
+    assert set(simpler) == {"majority", "bag of words"}
+    assert simpler["majority"]["num_rows"] == topic_run.metrics["test"]["num_rows"]
+    page = (topic_run.path / "report.html").read_text(encoding="utf-8")
+    assert "Against simpler models" in page and "baseline: bag of words" in page
+    assert set(urgency_run.metrics["baselines"]) == {"mean", "bag of words"}
 
 
 def test_the_preset_opens_with_plain_keras_hub(topic_run, message_rows):

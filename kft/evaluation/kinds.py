@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kft.evaluation import (
@@ -74,12 +74,6 @@ def of(task_name: str, label_spec: Mapping[str, Any]) -> Kind:
     """
     choose, _ = KINDS[task_name]
     return choose(label_spec)
-
-
-def of_names(names: Collection[str]) -> Kind:
-    """The kind that most of these metrics belong to, its headline among them."""
-    known = [kind for _, kinds in KINDS.values() for kind in kinds if kind.headline.name in names]
-    return max(known, key=lambda kind: (len({m.name for m in kind.metrics} & {*names}), -len(kind.metrics)))
 
 
 def direction(metric_name: str) -> str:

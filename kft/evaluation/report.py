@@ -10,11 +10,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kft import disk
-from kft.evaluation import kinds
 from kft.evaluation.classification import MOST_LABELS
 from kft.evaluation.drawing import Figure
 from kft.evaluation.metric import BETTER, Kind, Metric, number
-from kft.evaluation.verdict import judged_split, verdict
+from kft.evaluation.verdict import verdict
 
 # In the table of all numbers, but no tiles: they say what accuracy and macro F1 say already.
 _SECONDARY = {"micro_f1", "weighted_f1"}
@@ -29,8 +28,8 @@ def write(
     facts: Sequence[tuple[str, Any]],
     history: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Mapping[str, Any]],
-    kind: Kind | None = None,
-    baselines: Mapping[str, Mapping[str, Any]] | None = None,
+    kind: Kind,
+    baselines: Mapping[str, Mapping[str, Any]],
     figures: Sequence[Figure],
     examples: Sequence[Mapping[str, Any]],
 ) -> Path:
@@ -42,7 +41,7 @@ def write(
         facts: `(name, value)` pairs worth knowing: task, preset, rows, time.
         history: The lines of `history.jsonl`; those of `"kind": "epoch"` become a table.
         metrics: `{split: metrics}`. `test` is judged, or else `validation`.
-        kind: Of the answers; by default that whose metrics these are.
+        kind: Of the answers.
         baselines: `{name: metrics}` of simpler models on the rows that are judged.
         figures: From `kft.evaluation.figures`, in the order to show them.
         examples: The worst rows, from `kft.evaluation.worst_rows`: `{"texts": [str, ...], "truth", "answer", "why"}`.
@@ -54,7 +53,6 @@ def write(
         DataError: If there are no metrics.
         RunError: If the file cannot be written.
     """
-    kind, baselines = kind or kinds.of_names(metrics[judged_split(metrics)]), baselines or {}
     judged = verdict(metrics, kind, baselines)
     values = metrics[judged.split]
     environment = Environment(
