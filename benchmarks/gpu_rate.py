@@ -82,8 +82,8 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
     from kft.accelerate import passes
     from kft.data import store
     from kft.data.streams import Stream
-    from kft.losses.classification import crossentropy
     from kft.losses.objective import Objective, Term
+    from kft.losses.row_losses import crossentropy
     from kft.recipe import Recipe
     from kft.text.encoded import Encoded
     from kft.training import devices, loop

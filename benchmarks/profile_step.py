@@ -23,8 +23,8 @@ import numpy as np
 from kft.accelerate import passes
 from kft.data import feed, store
 from kft.data.streams import Stream
-from kft.losses.classification import crossentropy
 from kft.losses.objective import Objective, Term
+from kft.losses.row_losses import crossentropy
 from kft.models import heads, presets
 from kft.recipe import Recipe
 from kft.text.encoded import Encoded

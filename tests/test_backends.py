@@ -35,7 +35,7 @@ import keras, keras_hub
 import numpy as np
 from kft.data import store
 from kft.data.streams import Stream
-from kft.losses.classification import crossentropy
+from kft.losses.row_losses import crossentropy
 from kft.losses.objective import Objective, Term
 from kft.text.encoded import Encoded
 from kft.accelerate import passes

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import kft
 from kft.cli import main
 from kft.errors import DataError, RecipeError
-from kft.evaluation import metrics
+from kft.evaluation import metric
 
 HALVES = {"train": slice(0, 40), "dev": slice(40, 50), "test": slice(50, 60)}
 
@@ -75,8 +75,8 @@ def test_a_benchmark_is_fitted_and_evaluated_from_the_command_line(releases, tin
     assert run.labels["labels"] == ["negative", "positive"]
     found = told("evaluate", out, "glue:sst2", "--data-dir", releases)
     assert found.exit_code == 0, found.stderr
-    scores = metrics.scalars(json.loads(found.stdout))
-    assert scores == pytest.approx(metrics.scalars(run.metrics["validation"]), abs=1e-6)
+    scores = metric.scalars(json.loads(found.stdout))
+    assert scores == pytest.approx(metric.scalars(run.metrics["validation"]), abs=1e-6)
     found = told("evaluate", out, "glue:sst2", "--data-dir", tmp_path)
     assert found.exit_code == 3 and "lacks SST-2/dev.tsv, the validation rows of glue:sst2" in found.stderr
 

@@ -18,8 +18,8 @@ from keras import ops
 import kft
 from kft import disk, tasks
 from kft.errors import Interrupted, RunError, TrainingError
-from kft.losses.classification import crossentropy
 from kft.losses.objective import Objective, Term
+from kft.losses.row_losses import crossentropy
 from kft.tasks.classify import CLASSIFY
 from kft.training import checkpoints
 from kft.training.history import History
@@ -41,7 +41,7 @@ BROKEN = """
 import dataclasses, sys, numpy as np, keras
 from keras import ops
 from kft import cli
-from kft.losses.classification import crossentropy
+from kft.losses.row_losses import crossentropy
 from kft.losses.objective import Objective, Term
 from kft.tasks.classify import CLASSIFY
 

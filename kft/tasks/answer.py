@@ -12,7 +12,7 @@ from kft.data import checks, task_columns
 from kft.data.reach import Missed
 from kft.data.store import Store
 from kft.data.table import Table
-from kft.evaluation import qa, shown
+from kft.evaluation import qa, worst_rows
 from kft.losses.objective import Objective, Term
 from kft.losses.tokens import span_crossentropy
 from kft.models import heads
@@ -150,7 +150,7 @@ def scored(answers: Answers, table: Table) -> dict[str, Any]:
 def view(answers: Answers, table: Table) -> View:
     """The answers that share least with the truth."""
     answered, gold = _answered(answers), _gold(table)
-    return shown.extracted(gold, answered, list(qa.best_f1(answered, gold)), table)
+    return worst_rows.extracted(gold, answered, list(qa.best_f1(answered, gold)), table)
 
 
 def calibrate(labels: Labels, answers: Answers, table: Table) -> Labels:

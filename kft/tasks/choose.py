@@ -19,7 +19,7 @@ from kft.data.faults import Faults
 from kft.data.table import Table
 from kft.data.task_columns import CHOICES, MOST_CHOICES
 from kft.errors import DataError
-from kft.evaluation import metrics, shown
+from kft.evaluation import classification, worst_rows
 from kft.models import heads
 from kft.recipe import Recipe
 from kft.tasks import classify
@@ -110,11 +110,11 @@ def evaluator_of(names: list[str]) -> Evaluator:
     """Accuracy and the log loss; calibration, and the wrong choices made with most confidence."""
 
     def scored(answers: Answers, table: Table) -> dict[str, Any]:
-        every = metrics.classification(answers["scores"], classify.class_ids(table, names), names)
+        every = classification.scored(answers["scores"], classify.class_ids(table, names), names)
         return {name: every[name] for name in ("accuracy", "log_loss", "num_rows")}
 
     def view(answers: Answers, table: Table) -> View:
-        return shown.chosen(answers["scores"], table, classify.class_ids(table, names), _given(table))
+        return worst_rows.chosen(answers["scores"], table, classify.class_ids(table, names), _given(table))
 
     return Evaluator(["accuracy", "log_loss"], ("accuracy",), of_answers=scored, view=view)
 

@@ -12,8 +12,8 @@ from kft.data import clean, task_columns
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
-from kft.evaluation import metrics, shown
-from kft.losses import classification
+from kft.evaluation import classification, metric, worst_rows
+from kft.losses import row_losses
 from kft.losses.objective import Objective, Term
 from kft.models import heads
 from kft.recipe import Recipe
@@ -82,7 +82,7 @@ def objective_of(label_smoothing: float = 0.0) -> Objective:
     """Cross-entropy of the `logits` and the class ids."""
 
     def loss(outputs: Any, targets: Any) -> Any:
-        return classification.crossentropy(outputs["logits"], targets["label"], label_smoothing)
+        return row_losses.crossentropy(outputs["logits"], targets["label"], label_smoothing)
 
     return Objective((Term("label", loss),))
 
@@ -96,7 +96,7 @@ def evaluator_of(names: list[str]) -> Evaluator:
     """Accuracy, F1, MCC and the rest over all rows; confusion, calibration and the worst rows."""
 
     def scored(answers: Answers, table: Table) -> dict[str, Any]:
-        return metrics.classification(answers["scores"], class_ids(table, names), names)
+        return classification.scored(answers["scores"], class_ids(table, names), names)
 
     return Evaluator(metric_names(names), ("accuracy",), of_answers=scored, view=view_of(names))
 
@@ -104,14 +104,14 @@ def evaluator_of(names: list[str]) -> Evaluator:
 def metric_names(names: list[str]) -> list[str]:
     """The single numbers among the metrics of these classes."""
     few = names[:3]  # two have a metric that more have not
-    return list(metrics.scalars(metrics.classification(np.eye(len(few)), range(len(few)), few)))
+    return list(metric.scalars(classification.scored(np.eye(len(few)), range(len(few)), few)))
 
 
 def view_of(names: list[str]) -> Any:
     """Confusion and calibration, and the wrong answers given with most confidence."""
 
     def view(answers: Answers, table: Table) -> View:
-        return shown.classified(answers["scores"], table, class_ids(table, names), names)
+        return worst_rows.classified(answers["scores"], table, class_ids(table, names), names)
 
     return view
 

@@ -18,7 +18,7 @@ from kft.data.hashes import normalised, row_hashes
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError
-from kft.evaluation import metrics, retrieval, shown
+from kft.evaluation import metric, regression, retrieval, worst_rows
 from kft.losses import contrastive
 from kft.losses.objective import IS_REAL, Objective, Term
 from kft.models import encoders
@@ -151,9 +151,9 @@ def evaluator_of(labels: Labels) -> Evaluator:
             return retrieval.scored(_ranks(answers, table)[0])
 
         def last_found(answers: Answers, table: Table) -> View:
-            return shown.retrieved(*_ranks(answers, table), table)
+            return worst_rows.retrieved(*_ranks(answers, table), table)
 
-        return Evaluator(list(metrics.scalars(retrieval.scored([1]))), ("mrr",), of_answers=found, view=last_found)
+        return Evaluator(list(metric.scalars(retrieval.scored([1]))), ("mrr",), of_answers=found, view=last_found)
 
     def similarities(answers: Answers) -> np.ndarray:
         """The cosines of the pairs, in the unit of the training numbers: `(rows,)`."""
@@ -161,12 +161,12 @@ def evaluator_of(labels: Labels) -> Evaluator:
         return labels["low"] + cosines * (labels["high"] - labels["low"])
 
     def scored(answers: Answers, table: Table) -> dict[str, Any]:
-        return metrics.regression(similarities(answers), _numbers(table))
+        return regression.scored(similarities(answers), _numbers(table))
 
     def furthest(answers: Answers, table: Table) -> View:
-        return shown.regressed(similarities(answers), table, _numbers(table))
+        return worst_rows.regressed(similarities(answers), table, _numbers(table))
 
-    single = list(metrics.scalars(metrics.regression([0.0, 1.0], [0.0, 1.0])))
+    single = list(metric.scalars(regression.scored([0.0, 1.0], [0.0, 1.0])))
     return Evaluator(single, ("spearman",), of_answers=scored, view=furthest)
 
 

@@ -21,7 +21,7 @@ from kft.data.nested import SPANS
 from kft.data.records import records
 from kft.data.table import ROW, Table
 from kft.errors import DataError, did_you_mean
-from kft.evaluation import metrics, shown
+from kft.evaluation import extraction, worst_rows
 from kft.recipe import Recipe
 from kft.tasks import tag
 from kft.tasks.task import Answers, Evaluator, Generated, Labels, Problem, Schema, Task, View
@@ -97,7 +97,7 @@ def scored(answers: Answers, table: Table) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for name, members in (("trigger", _triggers), ("argument", _arguments)):
         pair = ({(row, *one) for row, e in enumerate(rows) for one in members(e)} for rows in (truth, answered))
-        scores |= metrics.of_sets(name, *pair)
+        scores |= extraction.of_sets(name, *pair)
     return {**scores, "num_rows": len(table)}
 
 
@@ -133,7 +133,7 @@ def view(answers: Answers, table: Table) -> View:
         ]
         for rows in (_gold(table), _answered(answers))
     )
-    return shown.sets(truth, answered, table)
+    return worst_rows.sets(truth, answered, table)
 
 
 def restore(labels: Labels, recipe: Recipe) -> Problem:

@@ -19,7 +19,7 @@ from kft.data.nested import made_anew
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError
-from kft.evaluation import metrics, overlap, shown
+from kft.evaluation import overlap, perplexity, worst_rows
 from kft.losses.objective import Objective, Term
 from kft.losses.tokens import num_tokens, token_crossentropy
 from kft.models import generators
@@ -134,7 +134,7 @@ def unserved(settings: Mapping[str, Any]) -> str | None:
 
 def of_losses(means: Mapping[str, float]) -> dict[str, float]:
     """The mean loss of a token, and the perplexity that it stands for."""
-    return {"loss": means["tokens"], "perplexity": metrics.perplexity(means["tokens"])}
+    return {"loss": means["tokens"], "perplexity": perplexity.of_loss(means["tokens"])}
 
 
 def scored(answers: Answers, table: Table) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def view(answers: Answers, table: Table) -> View:
     """The texts that share least with the truth."""
     texts, truths = _texts(answers), table.texts("response")
     shared = [overlap.rouge(text, truth)["rougeL"] for text, truth in zip(texts, truths, strict=True)]
-    return shown.generated(truths, texts, shared, table)
+    return worst_rows.generated(truths, texts, shared, table)
 
 
 def restore(labels: Labels, recipe: Recipe) -> Problem:

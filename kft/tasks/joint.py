@@ -18,7 +18,7 @@ from kft.data import task_columns
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import PresetError
-from kft.losses import classification
+from kft.losses import row_losses
 from kft.losses.objective import Objective, Term
 from kft.losses.tokens import tag_crossentropy
 from kft.models import multi_head
@@ -66,7 +66,7 @@ def build_of(num_intents: int, num_slots: int) -> Build:
 
 def intent_loss(outputs: Any, targets: Any) -> Any:
     """Cross-entropy of the intent."""
-    return classification.crossentropy(outputs["intent"], targets["intent"])
+    return row_losses.crossentropy(outputs["intent"], targets["intent"])
 
 
 def slot_loss(outputs: Any, targets: Any) -> Any:

@@ -13,8 +13,8 @@ import numpy as np
 from kft.data import clean, task_columns
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
-from kft.evaluation import metrics, shown
-from kft.losses import classification
+from kft.evaluation import label_sets, metric, worst_rows
+from kft.losses import row_losses
 from kft.losses.objective import Objective, Term
 from kft.recipe import Recipe
 from kft.tasks.classify import build_of
@@ -31,11 +31,11 @@ def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     if not names:
         raise DataError(f"{parts['train'].source}: no row has a label; expected at least one label in some rows.")
     for table in parts.values():
-        label_sets(table, names)
+        sets_of(table, names)
     return {"labels": names, "thresholds": [THRESHOLD] * len(names)}
 
 
-def label_sets(table: Table, names: list[str]) -> np.ndarray:
+def sets_of(table: Table, names: list[str]) -> np.ndarray:
     """1 for each label that a row has: `(rows, labels)` float32.
 
     Raises:
@@ -56,7 +56,7 @@ def label_sets(table: Table, names: list[str]) -> np.ndarray:
 
 def loss(outputs: Any, targets: Any) -> Any:
     """Binary cross-entropy of each label."""
-    return classification.binary_crossentropy(outputs["logits"], targets["labels"])
+    return row_losses.binary_crossentropy(outputs["logits"], targets["labels"])
 
 
 def evaluator_of(labels: Labels) -> Evaluator:
@@ -64,22 +64,24 @@ def evaluator_of(labels: Labels) -> Evaluator:
     names, thresholds = labels["labels"], labels["thresholds"]
 
     def scored(answers: Answers, table: Table) -> dict[str, Any]:
-        return metrics.multilabel(answers["scores"], thresholds, label_sets(table, names), names)
+        return label_sets.scored(answers["scores"], thresholds, sets_of(table, names), names)
 
     def view(answers: Answers, table: Table) -> View:
-        return shown.label_sets(answers["labels"], answers["scores"], table, label_sets(table, names), names)
+        return worst_rows.label_sets(answers["labels"], answers["scores"], table, sets_of(table, names), names)
 
     def calibrate(answers: Answers, table: Table) -> Labels:
         """The threshold of the best F1 for each label that has five rows of either kind; the others keep theirs."""
-        truth = label_sets(table, names)
+        truth = sets_of(table, names)
         tuned = [
-            metrics.best_threshold(scores, is_there) if FEWEST <= is_there.sum() <= len(is_there) - FEWEST else before
+            label_sets.best_threshold(scores, is_there)
+            if FEWEST <= is_there.sum() <= len(is_there) - FEWEST
+            else before
             for scores, is_there, before in zip(answers["scores"].T, truth.T, thresholds, strict=True)
         ]
         return {**labels, "thresholds": tuned}
 
     right = np.eye(1)
-    single = list(metrics.scalars(metrics.multilabel(right, [THRESHOLD], right, names[:1])))
+    single = list(metric.scalars(label_sets.scored(right, [THRESHOLD], right, names[:1])))
     return Evaluator(single, ("micro_f1",), of_answers=scored, view=view, calibrate=calibrate)
 
 
@@ -89,7 +91,7 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
     return Problem(
         labels,
         SCHEMA,
-        Examples(tokens.encode, lambda table, store: {"labels": label_sets(table, names)}),
+        Examples(tokens.encode, lambda table, store: {"labels": sets_of(table, names)}),
         build_of(len(names)),
         Objective((Term("labels", loss),)),
         Forward(

@@ -19,8 +19,8 @@ from kft.data import task_columns
 from kft.data.faults import Faults
 from kft.data.table import Table
 from kft.data.targets import INTEGER
-from kft.evaluation import metrics
-from kft.losses import classification
+from kft.evaluation import metric, ordinal_classes
+from kft.losses import row_losses
 from kft.losses.objective import Objective, Term
 from kft.recipe import Recipe
 from kft.tasks import classify
@@ -43,17 +43,17 @@ def check(table: Table) -> None:
 
 def loss(outputs: Any, targets: Any) -> Any:
     """The loss of CORN, summed over the ranks."""
-    return classification.conditional_crossentropy(outputs["logits"], targets["label"])
+    return row_losses.conditional_crossentropy(outputs["logits"], targets["label"])
 
 
 def evaluator_of(names: list[str]) -> Evaluator:
     """The metrics of classes, and how far off the ranks are."""
 
     def scored(answers: Answers, table: Table) -> dict[str, Any]:
-        return metrics.ordinal(answers["scores"], classify.class_ids(table, names), names)
+        return ordinal_classes.scored(answers["scores"], classify.class_ids(table, names), names)
 
     few = names[:3]  # two have a metric that more have not
-    single = list(metrics.scalars(metrics.ordinal(np.eye(len(few)), range(len(few)), few)))
+    single = list(metric.scalars(ordinal_classes.scored(np.eye(len(few)), range(len(few)), few)))
     return Evaluator(single, ("qwk",), of_answers=scored, view=classify.view_of(names))
 
 

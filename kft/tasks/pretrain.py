@@ -19,7 +19,7 @@ from kft.data.store import Store
 from kft.data.streams import Collator
 from kft.data.table import Table
 from kft.errors import RecipeError
-from kft.evaluation import metrics
+from kft.evaluation import perplexity
 from kft.losses.objective import Objective, Term
 from kft.losses.tokens import token_crossentropy
 from kft.models import language, presets
@@ -141,7 +141,7 @@ def block_lengths(targets: Targets, store: Store) -> np.ndarray:
 def of_losses(means: Mapping[str, float]) -> dict[str, float]:
     """The mean loss, and the perplexity that the loss of the tokens stands for (in mlm of the hidden ones)."""
     scores = {"loss": sum(means[name] for name in ("pair", "tokens") if name in means)}
-    scores["perplexity"] = metrics.perplexity(means["tokens"])
+    scores["perplexity"] = perplexity.of_loss(means["tokens"])
     if "pairs" in means:
         scores["pair_accuracy"] = means["pairs_right"] / means["pairs"] if means["pairs"] else 0.0
     return scores

@@ -14,8 +14,8 @@ import numpy as np
 from kft.data import task_columns
 from kft.data.table import Table
 from kft.errors import DataError
-from kft.evaluation import metrics, shown
-from kft.losses import classification
+from kft.evaluation import metric, regression, worst_rows
+from kft.losses import row_losses
 from kft.losses.objective import Objective, Term
 from kft.recipe import Recipe
 from kft.tasks.classify import build_of
@@ -44,7 +44,7 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
     scale = labels["mean"], labels["deviation"]
 
     def loss(outputs: Any, targets: Any) -> Any:
-        return classification.squared_error(outputs["logits"], targets["number"], *scale)
+        return row_losses.squared_error(outputs["logits"], targets["number"], *scale)
 
     return Problem(
         labels,
@@ -54,10 +54,10 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
         Objective((Term("number", loss),)),
         Forward(lambda outputs, extras, texts: decode.values(outputs["logits"], *scale), signature="regress"),
         Evaluator(
-            list(metrics.scalars(metrics.regression([0.0, 1.0], [0.0, 1.0]))),
+            list(metric.scalars(regression.scored([0.0, 1.0], [0.0, 1.0]))),
             ("pearson",),
-            of_answers=lambda answers, table: metrics.regression(answers["value"], numbers(table)),
-            view=lambda answers, table: shown.regressed(answers["value"], table, numbers(table)),
+            of_answers=lambda answers, table: regression.scored(answers["value"], numbers(table)),
+            view=lambda answers, table: worst_rows.regressed(answers["value"], table, numbers(table)),
         ),
     )
 

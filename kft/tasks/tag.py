@@ -17,7 +17,7 @@ from kft.data.reach import Missed
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
-from kft.evaluation import entities, shown
+from kft.evaluation import entities, worst_rows
 from kft.evaluation.entities import Span
 from kft.losses.objective import Objective, Term
 from kft.losses.tokens import num_tokens, tag_crossentropy
@@ -246,7 +246,7 @@ def metric_names(labels: Labels) -> list[str]:
 
 def view(answers: Answers, table: Table) -> View:
     """The rows with most wrong words."""
-    return shown.tagged(*compared(answers, table), table)
+    return worst_rows.tagged(*compared(answers, table), table)
 
 
 def restore(labels: Labels, recipe: Recipe) -> Problem:

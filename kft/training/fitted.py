@@ -16,7 +16,7 @@ from kft.data.batches import Batch
 from kft.data.store import Store
 from kft.data.streams import Stream
 from kft.data.table import Table
-from kft.evaluation import metrics
+from kft.evaluation import metric
 from kft.losses.objective import STREAM
 from kft.tasks.task import Generated, Problem
 from kft.text.tokens import Encoder
@@ -145,7 +145,7 @@ class Fitted:
         for term in self.problem.objective.of_stream(STREAM):
             weight = float(keras.ops.convert_to_numpy(term.weight_at(float(num_updates))))
             loss += weight * sums[term.name] / max(float(stream.term_weights(term.name).sum()), 1e-12)
-        scores = metrics.scalars(evaluator.of_answers(inference.concatenated(answers), table))
+        scores = metric.scalars(evaluator.of_answers(inference.concatenated(answers), table))
         return {"loss": loss, **scores}
 
     def mean_losses(self, stream: Stream, *, batch_size: int) -> dict[str, float]:

@@ -25,7 +25,7 @@ from kft.data import feed, streams
 from kft.data.store import Store
 from kft.data.streams import Step, Stream, totals_of
 from kft.errors import Interrupted, TrainingError
-from kft.evaluation import metrics
+from kft.evaluation import kinds
 from kft.losses.objective import STREAM, Objective
 from kft.models.finite import not_finite
 from kft.recipe import Recipe
@@ -373,7 +373,7 @@ def _end_epoch(
     if not math.isfinite(value):
         progress.note(f"epoch {position.epoch}: val_{best_by} is {value}; its weights are not kept as the best")
         return replace(position, stale_epochs=position.stale_epochs + 1)
-    sign = 1 if metrics.direction(best_by) == "max" else -1
+    sign = 1 if kinds.direction(best_by) == "max" else -1
     is_better = position.best_value is None or sign * value > sign * position.best_value
     is_tie = value == position.best_value and position.best_loss is not None and loss_there < position.best_loss
     if is_better or is_tie:

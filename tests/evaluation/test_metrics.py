@@ -17,20 +17,15 @@ from kft.errors import DataError, RecipeError
 from kft.evaluation import classification as classes
 from kft.evaluation import entities, kinds, overlap, qa, retrieval
 from kft.evaluation import perplexity as losses
-from kft.evaluation.kinds import KINDS, METRICS
-from kft.evaluation.metric import evaluate
-from kft.evaluation.metrics import (
-    MOST_LABELS,
-    classification,
-    direction,
-    most_confused,
-    multilabel,
-    of_sets,
-    ordinal,
-    perplexity,
-    regression,
-    scalars,
-)
+from kft.evaluation.classification import MOST_LABELS, most_confused
+from kft.evaluation.classification import scored as classification
+from kft.evaluation.extraction import of_sets
+from kft.evaluation.kinds import KINDS, METRICS, direction
+from kft.evaluation.label_sets import scored as multilabel
+from kft.evaluation.metric import evaluate, scalars
+from kft.evaluation.ordinal_classes import scored as ordinal
+from kft.evaluation.perplexity import of_loss as perplexity
+from kft.evaluation.regression import scored as regression
 from kft.evaluation.verdict import verdict
 
 LABELS = ["cat", "dog", "owl"]

@@ -8,8 +8,8 @@ from sklearn import metrics as sk
 import kft
 from kft.data.targets import labels_column
 from kft.errors import DataError, RecipeError
-from kft.evaluation import metrics
-from kft.losses.classification import binary_crossentropy
+from kft.evaluation import label_sets
+from kft.losses.row_losses import binary_crossentropy
 from kft.readers import formats
 from kft.tasks.multilabel import MULTILABEL
 from kft.text import decode
@@ -97,21 +97,21 @@ def test_cells_of_every_form(cells, sets):
 def test_metrics_are_those_of_scikit_learn():
     random = np.random.default_rng(0)
     truth, scores = random.integers(0, 2, (40, 3)), random.random((40, 3))
-    found = metrics.multilabel(scores, [0.5, 0.4, 0.6], truth, ["a", "b", "c"])
+    found = label_sets.scored(scores, [0.5, 0.4, 0.6], truth, ["a", "b", "c"])
     answers = (scores >= [0.5, 0.4, 0.6]).astype(int)
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, answers))
     assert found["macro_f1"] == pytest.approx(sk.f1_score(truth, answers, average="macro"))
     assert found["map"] == pytest.approx(sk.average_precision_score(truth, scores, average="macro"))
     assert found["hamming_loss"] == pytest.approx(sk.hamming_loss(truth, answers))
     with pytest.raises(DataError, match="expected \\(rows, 2\\)"):
-        metrics.multilabel(scores, [0.5, 0.5], truth, ["a", "b"])
+        label_sets.scored(scores, [0.5, 0.5], truth, ["a", "b"])
 
 
 def test_the_best_threshold_is_the_best_of_all():
     random = np.random.default_rng(1)
     truth = random.integers(0, 2, 60)
     scores = np.round(np.clip(truth * 0.2 + random.random(60) * 0.8, 0, 1), 1)
-    best = metrics.best_threshold(scores, truth)
+    best = label_sets.best_threshold(scores, truth)
     every = [sk.f1_score(truth, scores >= cut) for cut in np.linspace(0, 1, 1001)]
     assert sk.f1_score(truth, scores >= best) == pytest.approx(max(every))
 

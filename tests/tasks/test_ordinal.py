@@ -7,8 +7,8 @@ from sklearn import metrics as sk
 
 import kft
 from kft.errors import DataError, RecipeError
-from kft.evaluation import metrics
-from kft.losses.classification import conditional_crossentropy
+from kft.evaluation import ordinal_classes
+from kft.losses.row_losses import conditional_crossentropy
 from kft.tasks.ordinal import ORDINAL
 from kft.text import decode
 
@@ -69,12 +69,12 @@ def test_metrics_are_those_of_scikit_learn():
     random = np.random.default_rng(0)
     scores = random.dirichlet(np.ones(4), 50)
     truth = random.integers(0, 4, 50)
-    found = metrics.ordinal(scores, truth, ["1", "2", "3", "10"])
+    found = ordinal_classes.scored(scores, truth, ["1", "2", "3", "10"])
     answers = scores.argmax(1)
     assert found["qwk"] == pytest.approx(sk.cohen_kappa_score(truth, answers, weights="quadratic"))
     numbers = np.array([1, 2, 3, 10])
     assert found["mae"] == pytest.approx(np.abs(numbers[truth] - numbers[answers]).mean())
-    assert metrics.ordinal([[1.0, 0.0]], [0], ["1", "2"])["qwk"] == 0.0
+    assert ordinal_classes.scored([[1.0, 0.0]], [0], ["1", "2"])["qwk"] == 0.0
 
 
 def test_labels_that_are_no_ranks_are_refused(message_rows):

@@ -9,8 +9,8 @@ import pytest
 from kft.data import store
 from kft.data.streams import Stream
 from kft.errors import TrainingError
-from kft.losses.classification import crossentropy
 from kft.losses.objective import Objective, Term, ones
+from kft.losses.row_losses import crossentropy
 from kft.recipe import Recipe
 from kft.text.encoded import Encoded
 from kft.training import checkpoints, devices, history, loop
