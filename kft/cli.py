@@ -362,10 +362,10 @@ def plan(train: str | None, recipe: str | None, knobs: dict[str, Any]) -> None:
     import kft
 
     rows, asked = _with_recipe(train, recipe, knobs)
-    foreseen = kft.plan(rows, **asked)
-    for note in foreseen.notes:
+    forecast = kft.plan(rows, **asked)
+    for note in forecast.notes:
         click.echo(f"note: {note}", err=True)
-    for name, value in foreseen.lines():
+    for name, value in forecast.lines():
         click.echo(f"{name:15} {value}")
 
 

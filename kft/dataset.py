@@ -109,11 +109,11 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     notes: list[str] = []
     named = registry.is_name(train)
     if named:
-        shares, notes = _official(train, shares)
+        shares, notes = _benchmark_sources(train, shares)
     registry.check_data_dir(recipe.data_dir, [train, *shares.values()])
     read = {"train": _read(train, "train", recipe.data_dir, recipe.task)}
     # Official parts stay as they are, so that scores can be compared; rows of the user's own must not leak into them.
-    is_official = named and registry.is_name(shares["test"])
+    is_benchmark = named and registry.is_name(shares["test"])
     for name, source in shares.items():
         if source is not None and not isinstance(source, int | float):
             read[name] = _read(source, name, recipe.data_dir, recipe.task)
@@ -156,7 +156,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         label_column="label" if is_labelled else None,
         stratify=is_labelled,
         seed=recipe.seed,
-        allow_leaks=recipe.allow_leaks or is_official,
+        allow_leaks=recipe.allow_leaks or is_benchmark,
         together=[column.name for column in of_texts if column.repeats == "together"] if len(of_texts) > 1 else [],
         noted=[column.name for column in of_texts if column.repeats == "noted"],
         split_by=recipe.split_by,
@@ -188,7 +188,7 @@ def _ready(
     return ready
 
 
-def _official(name: str, shares: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _benchmark_sources(name: str, shares: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The sources of validation and test rows, the benchmark's own where nothing else is asked for, and notes."""
     benchmark, _ = registry.find(name)
     sources, notes = dict(shares), [f"{name}: {benchmark.note}."] if benchmark.note else []

@@ -43,7 +43,7 @@ LEFT_OUT = ("seconds", "memory_mb", "notes", "blocks")
 
 @dataclass(frozen=True)
 class Job:
-    """A fit made ready: rows as tokens, a model compiled, its cost foreseen.
+    """A fit made ready: rows as tokens, a model compiled, its cost estimated.
 
     Attributes:
         recipe: The knobs.

@@ -13,8 +13,8 @@ from kft.errors import DataError
 def cut(store: Store, length: int, source: str | None) -> Store:
     """The tokens of all texts, one text after the other, in blocks; only the last one may be shorter.
 
-    A block's tokens are read, and each foresees the one after it, so the very last token is only foreseen: every token
-    but the first is foreseen once. Texts are parted by their end tokens alone and seen across them.
+    A block's tokens are read, and each predicts the one after it, so the very last token is only predicted: every token
+    but the first is predicted once. Texts are parted by their end tokens alone and seen across them.
 
     Args:
         store: Of `token_ids`, with an end token after each text.

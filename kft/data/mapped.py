@@ -38,7 +38,7 @@ def blocks(rows: Iterable[tuple[int, Row, int]]) -> Iterator[list[tuple[int, Row
         yield block
 
 
-def spool(batches: Iterable[pa.RecordBatch], source: str) -> pa.Table:
+def memory_mapped(batches: Iterable[pa.RecordBatch], source: str) -> pa.Table:
     """A table of all batches whose rows lie on disk, not in memory.
 
     The batches go to Arrow IPC files in a private temporary directory; the files are memory-mapped

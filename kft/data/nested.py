@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from kft.data import listed
 from kft.data.faults import Faults
-from kft.data.mapped import BLOCK_ROWS, spool
+from kft.data.mapped import BLOCK_ROWS, memory_mapped
 from kft.data.table import ROW, Table
 from kft.errors import DataError
 
@@ -151,7 +151,7 @@ def made_anew(
                 index += 1
             yield pa.record_batch([pa.array(cells, kind)], names=[name])
 
-    made = spool(batches(), table.source)[name] if len(table) else pa.chunked_array([], kind)
+    made = memory_mapped(batches(), table.source)[name] if len(table) else pa.chunked_array([], kind)
     faults.refuse()
     return made
 

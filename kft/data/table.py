@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kft.data.mapped import BLOCK_ROWS, spool
+from kft.data.mapped import BLOCK_ROWS, memory_mapped
 
 ROW = "__row__"
 """Column of 1-based row numbers: the line a row begins on in a text file, its rank elsewhere and in SQuAD's."""
@@ -55,7 +55,7 @@ class Table:
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) <= BLOCK_ROWS:
             return replace(self, rows=self.rows.take(pa.array(indices)))
-        return replace(self, rows=spool(self._picked(indices), self.source))
+        return replace(self, rows=memory_mapped(self._picked(indices), self.source))
 
     def _picked(self, indices: np.ndarray) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(indices), BLOCK_ROWS):

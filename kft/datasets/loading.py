@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from kft.data.mapped import spool
+from kft.data.mapped import memory_mapped
 from kft.data.table import Table
 from kft.datasets import layouts, registry
 from kft.datasets.layouts import Benchmark, Made, Reader, Rows
@@ -48,7 +48,7 @@ def read(name: str, part: str, data_dir: str | Path | None) -> Table:
             path, reader = _locate(benchmark, variant, name, part, Path(data_dir))
             source, rows = str(path), reader(path, notes)
         with closing(rows):
-            table = spool(object_batches(_canonical(rows, benchmark, variant, names, source), source), source)
+            table = memory_mapped(object_batches(_canonical(rows, benchmark, variant, names, source), source), source)
     except OSError as error:
         raise DataError(f"{name}: the {part} rows cannot be read ({error}).") from error
     if not len(table):

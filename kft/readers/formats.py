@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from kft.data.mapped import BLOCK_ROWS, spool
+from kft.data.mapped import BLOCK_ROWS, memory_mapped
 from kft.data.table import UNNAMED, Table
 from kft.errors import DataError, did_you_mean
 from kft.readers.conll import conll_batches, conllu_batches
@@ -101,7 +101,7 @@ def _read_file(path: Path, source: str, role: str, file_format: str | None) -> T
         _check_path(path, source, role)
         reader = READERS[file_format or _format_of(path, source)]
         batches, notes = reader(path, source)
-        rows = spool(batches, source)
+        rows = memory_mapped(batches, source)
     return Table(rows, source, notes)
 
 

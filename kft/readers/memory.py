@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kft.data.mapped import BLOCK_ROWS, spool
+from kft.data.mapped import BLOCK_ROWS, memory_mapped
 from kft.data.table import ROW, Table
 from kft.errors import DataError
 from kft.readers.delimited import column_names
@@ -41,7 +41,7 @@ def read_memory(source: Any, role: str) -> Table:
             f"The {role} data is a {type(source).__name__} of {splits}; pass one split, like data[{role!r}]."
         )
     if _is(source, "datasets", "Dataset") or _is(source, "datasets", "IterableDataset"):
-        return Table(spool(_hugging_face(source), "<datasets>"), "<datasets>")
+        return Table(memory_mapped(_hugging_face(source), "<datasets>"), "<datasets>")
     if hasattr(source, "element_spec") and hasattr(source, "as_numpy_iterator"):
         return _table_of_dicts(_tf_data(source), "<tf.data>")
     if isinstance(source, Mapping):
@@ -104,7 +104,7 @@ def _pandas(frame: Any) -> pa.Table:
 
 
 def _table_of_dicts(rows: Iterable[Any], source: str) -> Table:
-    return Table(spool(object_batches(mapping_rows(rows, source), source), source), source)
+    return Table(memory_mapped(object_batches(mapping_rows(rows, source), source), source), source)
 
 
 def _hugging_face(dataset: Any) -> Iterator[pa.RecordBatch]:

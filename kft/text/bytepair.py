@@ -197,14 +197,14 @@ def _split(tokenizer: Any, marked: tf.Tensor) -> _Pieces:
     pieces = _Pieces(marked, tf.range(tf.size(marked)), starts, lengths, tf.zeros_like(lengths, dtype=tf.bool))
     special_tokens = tokenizer.unsplittable_tokens or []
     # Letters that no later split cuts stand in for special tokens.
-    stand_ins = create_alts_for_unsplittable_tokens(special_tokens)
-    for token, stand_in in zip(special_tokens, stand_ins, strict=True):
+    placeholders = create_alts_for_unsplittable_tokens(special_tokens)
+    for token, placeholder in zip(special_tokens, placeholders, strict=True):
         pieces = _cut(pieces, re.escape(token))
-        strings = tf.strings.regex_replace(pieces.strings, re.escape(token), stand_in)
+        strings = tf.strings.regex_replace(pieces.strings, re.escape(token), placeholder)
         pieces = pieces._replace(strings=strings, is_stand_in=pieces.is_stand_in | (strings != pieces.strings))
     pieces = _cut(_cut(pieces, SPLIT_PATTERN_1), SPLIT_PATTERN_2)
-    for token, stand_in in zip(special_tokens, stand_ins, strict=True):
-        pieces = pieces._replace(strings=tf.strings.regex_replace(pieces.strings, re.escape(stand_in), token))
+    for token, placeholder in zip(special_tokens, placeholders, strict=True):
+        pieces = pieces._replace(strings=tf.strings.regex_replace(pieces.strings, re.escape(placeholder), token))
     kept = pieces.strings != _MARKER
     return _Pieces(*(tf.boolean_mask(values, kept) for values in pieces))
 

@@ -1,4 +1,4 @@
-"""Texts for language models that read from left to right, and how well they foresee them, in TensorFlow graph code."""
+"""Texts for language models that read from left to right, and how well they predict them, in TensorFlow graph code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _with_ends(tokenizer: Any, texts: tf.Tensor, start: list[int]) -> tf.RaggedT
 
 
 def judge(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
-    """How well a model foresees each text, its end included. Graph code.
+    """How well a model predicts each text, its end included. Graph code.
 
     Long texts are read in pieces of `sequence_length` tokens, each by itself.
 
@@ -62,7 +62,7 @@ def judge(model: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
 
     Returns:
         `perplexity` `(batch,)` float32, the exponential of the mean loss over the tokens; `num_tokens` `(batch,)`
-        int32, how many were foreseen.
+        int32, how many were predicted.
     """
     tokenizer, length = model.preprocessor.tokenizer, model.preprocessor.sequence_length
     ids = _with_ends(tokenizer, texts[0], _start(tokenizer))
