@@ -179,7 +179,7 @@ class Run:
         table = dataset.unlabelled(rows, self.task.name, schema, columns, self.text_columns)
         if table is None:
             return []
-        return records(self.answers(table, batch_size=batch_size), self.labels.get("labels", ()))
+        return records(self.answers(table, batch_size=batch_size), self.problem.predictor.names)
 
     def evaluate(self, data: Any, *, data_dir: str | Path | None = None, batch_size: int = 64) -> dict[str, Any]:
         """Metrics of its answers to labelled rows, over the whole set.

@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 
 
-def records(answers: Mapping[str, np.ndarray], labels: Sequence[str] = ()) -> list[dict[str, Any]]:
+def records(
+    answers: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]] | None = None
+) -> list[dict[str, Any]]:
     """Answers as one dict of plain Python values a row.
 
-    A number for each class becomes `{label: number}`, another list of numbers a list. Of several strings the empty ones
+    A number for each of some names becomes `{name: number}`, another list of numbers a list. Of several strings the empty ones
     are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one list of
     dicts, as long as there are texts in it; those of `events.arguments.role` lists in such dicts.
 
     Args:
         answers: By name, `(rows, …)`.
-        labels: The names of the classes that `scores` are of.
+        names: By answer, what the numbers of a row stand for, as the classes of `scores`.
 
-    >>> records({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, ["yes", "no"])
+    >>> records({"label": np.array([b"no"]), "scores": np.array([[0.25, 0.75]])}, {"scores": ["yes", "no"]})
     [{'label': 'no', 'scores': {'yes': 0.25, 'no': 0.75}}]
-    >>> records({"labels": np.array([[b"no", b""]])}, ["yes", "no"])
+    >>> records({"labels": np.array([[b"no", b""]])})
     [{'labels': ['no']}]
     >>> records({"spans.text": np.array([[b"tea", b""]]), "spans.start": np.array([[4, 0]])})
     [{'spans': [{'text': 'tea', 'start': 4}]}]
@@ -30,8 +32,8 @@ def records(answers: Mapping[str, np.ndarray], labels: Sequence[str] = ()) -> li
     columns: dict[str, list[Any]] = {}
     for name, values in answers.items():
         plain = _plain(values.tolist())
-        if name == "scores":
-            columns[name] = [dict(zip(labels, row, strict=True)) for row in plain]
+        if names is not None and name in names:
+            columns[name] = [dict(zip(names[name], row, strict=True)) for row in plain]
         elif "." not in name and values.ndim == 2 and values.dtype.kind in "SO":
             columns[name] = [[text for text in row if text] for row in plain]
         else:

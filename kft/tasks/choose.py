@@ -129,7 +129,7 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
         Build(partial(heads.sequence_model, num_outputs=1), network, {"logits": len(names)}),
         classify.objective_of(),
         # `choice`, its number `label`, its `score`, and the `scores` of all.
-        Forward(lambda outputs, extras, texts: graph.answers(outputs["logits"], names, texts[1:])),
+        Forward(lambda outputs, extras, texts: graph.answers(outputs["logits"], names, texts[1:]), {"scores": names}),
         evaluator_of(names),
     )
 

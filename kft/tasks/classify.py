@@ -89,7 +89,9 @@ def objective_of(label_smoothing: float = 0.0) -> Objective:
 
 def predictor_of(names: list[str]) -> Forward:
     """`label`, `score` and `scores` of each row."""
-    return Forward(lambda outputs, extras, texts: decode.classes(outputs["logits"], names), signature="classify")
+    return Forward(
+        lambda outputs, extras, texts: decode.classes(outputs["logits"], names), {"scores": names}, "classify"
+    )
 
 
 def evaluator_of(names: list[str]) -> Evaluator:

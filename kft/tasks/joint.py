@@ -117,7 +117,7 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
         replace(examples, targets=targets),
         build_of(len(names), len(slots["labels"])),
         Objective((Term("intent", intent_loss), Term("slots", slot_loss))),
-        Forward(lambda outputs, extras, texts: answers(labels, outputs, extras, texts)),
+        Forward(lambda outputs, extras, texts: answers(labels, outputs, extras, texts), {"scores": names}),
         evaluator_of(labels),
     )
 

@@ -96,7 +96,8 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
         Objective((Term("labels", loss),)),
         Forward(
             lambda outputs, extras, texts: decode.label_sets(outputs["logits"], names, thresholds),
-            signature="classify",
+            {"scores": names},
+            "classify",
         ),
         evaluator_of(labels),
     )

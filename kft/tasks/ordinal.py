@@ -67,7 +67,7 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
         classify.build_of(len(names) - 1),
         Objective((Term("rank", loss),)),
         # `label`, `score` and `scores` as for classes, and `value`, the mean rank.
-        Forward(lambda outputs, extras, texts: decode.ranks(outputs["logits"], names), signature="classify"),
+        Forward(lambda outputs, extras, texts: decode.ranks(outputs["logits"], names), {"scores": names}, "classify"),
         evaluator_of(names),
     )
 

@@ -145,10 +145,13 @@ class Forward:
     Attributes:
         answers: (named outputs, features that the network does not read, texts) to named answers, one of each for every
             text, in TF graph code: windows of a text are merged here.
+        names: By answer, what the numbers of a row stand for, as the classes of `scores`.
         signature: The TF Serving method beside predict that its answers fit, if one does.
+        unserved: Why such a model is not exported, or None.
     """
 
     answers: Callable[[Mapping[str, Any], Mapping[str, Any], Sequence[Any]], dict[str, Any]]
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     signature: Literal["classify", "regress"] | None = None
     unserved: str | None = None
 
@@ -161,10 +164,13 @@ class Generated:
         respond: (task model) to a function from the strings of each text column to named answers; on TensorFlow that
             function is graph code, too.
         unserved: Why such a model is not exported, or None.
+        names: As of `Forward`.
+        signature: As of `Forward`.
     """
 
     respond: Callable[[Any], Callable[[Sequence[Any]], dict[str, Any]]]
     unserved: str | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     signature: Literal["classify", "regress"] | None = None
 
 

@@ -112,7 +112,7 @@ def test_the_server_answers_as_predict_does(name, runs, client):
     others = {"question": "what was lost", "choice1": "billing", "choice2": "delivery"}
     questions = [{column: others.get(column, text) for column in signature["inputs"]} for text in asked]
     served = columns_of(client.predict(name, questions), signature["outputs"])
-    found = records(served, run.labels.get("labels", ()))
+    found = records(served, run.problem.predictor.names)
     texts = [tuple(question[column] for column in run.text_columns) for question in questions]
     expected = run.predict([row if len(row) > 1 else row[0] for row in texts])
     assert len(found) == len(asked)
