@@ -14,9 +14,9 @@ def records(
 ) -> list[dict[str, Any]]:
     """Answers as one dict of plain Python values a row.
 
-    A number for each of some names becomes `{name: number}`, another list of numbers a list. Of several strings the empty ones
-    are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one list of
-    dicts, as long as there are texts in it; those of `events.arguments.role` lists in such dicts.
+    A number for each of some names becomes `{name: number}`, another list of numbers a list. Of several strings the
+    empty ones are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one
+    list of dicts, as long as there are texts in it; those of `events.arguments.role` lists in such dicts.
 
     Args:
         answers: By name, `(rows, …)`.
