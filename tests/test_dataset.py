@@ -251,4 +251,4 @@ def test_parts_are_had_as_they_were_read():
 def test_every_task_says_what_its_columns_are():
     for name, task in TASKS.items():
         assert task.name == name
-        assert all(column.repeats is None or column.kind == "text" for column in task.columns)
+        assert all(column.repeats is None or column.kind == "text" for column in task.schema.columns)

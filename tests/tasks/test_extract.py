@@ -141,10 +141,10 @@ def test_triggers_count_with_their_type_and_arguments_with_role_and_type():
         "events.arguments.end": [[[20, 28]], [[0, 0]]],
     }
     found = {name: np.array(values) for name, values in columns.items()}
-    scores = extract.score(found, table, {})
+    scores = extract.scored(found, table)
     assert (scores["trigger_precision"], scores["trigger_recall"]) == (0.5, 1.0)
     assert (scores["argument_precision"], scores["argument_recall"]) == (0.5, 0.5)
-    _, worst = extract.worst(found, table, {})
+    _, worst = extract.view(found, table)
     assert [row["why"] for row in worst] == ["1 missed, 1 made up", "0 missed, 1 made up"]
 
 

@@ -221,8 +221,9 @@ TALK = [
 
 def prepared(rows):
     table = formats.read(rows)
-    chosen = columns.choose(table, GENERATE.columns, {})
-    return GENERATE.prepare(clean(columns.canonical(table, chosen), GENERATE.columns))
+    schema = GENERATE.schema
+    chosen = columns.choose(table, schema.columns, {})
+    return schema.prepare(clean(columns.canonical(table, chosen), schema.columns))
 
 
 def test_conversations_are_prompts_and_their_last_turn_the_response(tmp_path):
@@ -290,14 +291,15 @@ def test_a_message_cannot_forge_a_role_nor_the_system_be_taken_for_the_user():
 
 
 def test_runs_of_the_first_template_keep_it_and_unknown_ones_are_refused():
-    plain = {"generation": {}}
+    plain = {"generation": {"decoding": "greedy"}}
     rows = formats.read([{"messages": TALK}])
-    table = clean(columns.canonical(rows, {"messages": "messages"}), GENERATE.columns[1:2])
-    first, newest = (GENERATE.of(one).prepare(table).texts("prompt") for one in (plain, {**plain, "template": 2}))
+    table = clean(columns.canonical(rows, {"messages": "messages"}), GENERATE.schema.columns[1:2])
+    problems = [GENERATE.restore(one, kft.Recipe.of()) for one in (plain, {**plain, "template": 2})]
+    first, newest = (problem.schema.prepare(table).texts("prompt") for problem in problems)
     assert first == ["Be brief.\n\nUser:\nTea?\n\nAssistant:\nPlease.\n\nUser:\nMilk?"]
     assert newest == [f"\n\nSystem:\n{first[0]}"]
     with pytest.raises(RunError, match="template 3; expected one of: 1, 2"):
-        GENERATE.of({**plain, "template": 3})
+        GENERATE.restore({**plain, "template": 3}, kft.Recipe.of())
 
 
 @pytest.mark.slow

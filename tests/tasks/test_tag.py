@@ -331,4 +331,4 @@ def test_given_words_get_one_tag_each_and_are_scored_by_it(run):
         assert [word["text"] for word in answer["words"]] == words
         assert answer["tags"] == ["O", f"{prefix}-product", "O", "O", "O"]
         assert answer["entities"][0]["text"] == "lamp's"
-        assert tag.score(found, table, given)["entity_f1"] == 1
+        assert tag.scored(given, found, table)["entity_f1"] == 1
