@@ -122,7 +122,10 @@ def respond(model: Any, settings: Settings) -> Callable[[Sequence[Any]], dict[st
             asked = ask(prompts)
             # KerasHub writes its caches with it. TensorFlow Serving does not run XLA's op, and elsewhere it is compiled
             # first.
-            with standing_in(_tensorflow_core(), "slice_update", generation.slice_update):
+            with (
+                standing_in(_tensorflow("core"), "slice_update", generation.slice_update),
+                standing_in(_tensorflow("numpy"), "squeeze", generation.squeeze),
+            ):
                 found = model.generate_step({name: asked[name] for name in names}, ends)
             return read(found[ids_name], asked[mask_name])
 
@@ -141,9 +144,9 @@ def respond(model: Any, settings: Settings) -> Callable[[Sequence[Any]], dict[st
     return answer_in_steps
 
 
-def _tensorflow_core() -> Any:
+def _tensorflow(module: str) -> Any:
     """Where Keras looks up what it does to tensors of TensorFlow."""
-    return importlib.import_module("keras.src.backend.tensorflow.core")
+    return importlib.import_module(f"keras.src.backend.tensorflow.{module}")
 
 
 def end_ids(tokenizer: Any) -> list[int]:
