@@ -61,7 +61,7 @@ __all__ = [
     "passes_of",
     "set_keras_mask",
     "sources_of",
-    "tensorflow_core",
+    "tensorflow_backend",
 ]
 
 
@@ -114,6 +114,7 @@ def opening_weights(open_file: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
-def tensorflow_core() -> Any:
-    """The module in which Keras looks up its operations on tensors of TensorFlow."""
-    return importlib.import_module("keras.src.backend.tensorflow.core")
+def tensorflow_backend() -> tuple[Any, Any]:
+    """The modules in which Keras looks up its operations on tensors of TensorFlow: `core` and `numpy`."""
+    names = ("keras.src.backend.tensorflow.core", "keras.src.backend.tensorflow.numpy")
+    return importlib.import_module(names[0]), importlib.import_module(names[1])

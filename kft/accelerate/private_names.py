@@ -105,6 +105,7 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "XLNetAttentionMaskLayer",
     ),
     *_listed("keras.src.backend.tensorflow", INTERNALS, "slice_update without XLA's op, for exports", "core"),
+    *_listed("keras.src.backend.tensorflow", INTERNALS, "squeeze of lengths known when the graph runs", "numpy"),
     # -- weights: made, read, saved
     *_listed(
         "keras.Variable",
@@ -255,6 +256,12 @@ REPLACED_METHODS: tuple[PrivateName, ...] = (
         "kft/models/generators.py",
         "an operation that TensorFlow Serving has",
         ("slice_update", "inputs", "start_indices", "updates"),
+    ),
+    *_listed(
+        "keras.src.backend.tensorflow.numpy",
+        "kft/models/generators.py",
+        "squeezed lengths are known when the graph runs",
+        ("squeeze", "x", "axis"),
     ),
     *_listed(
         "keras_hub.models.Seq2SeqLMPreprocessor",

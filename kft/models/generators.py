@@ -10,7 +10,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from kft.accelerate.internals import tensorflow_core
+from kft.accelerate.internals import tensorflow_backend
 from kft.accelerate.overrides import replaced
 from kft.errors import PresetError, RecipeError
 from kft.models import seeding
@@ -38,6 +38,7 @@ def generator(preset: Preset, settings: Settings, max_length: int, dtype: str, s
         PresetError: KerasHub does not generate text with this model.
         RecipeError: The model has no positions for so many new tokens.
     """
+    _refuse_wrong_places(preset.backbone_class)
     seeding.set_seed(seed)
     model_class: Any = preset.causal_lm_class()
     if model_class is None:
@@ -65,6 +66,19 @@ def generator(preset: Preset, settings: Settings, max_length: int, dtype: str, s
     return model_class(backbone=backbone, preprocessor=preprocessor, compile=False)
 
 
+def _refuse_wrong_places(backbone_class: type) -> None:
+    """KerasHub 0.32 rotates the query of each new token of a GPT-NeoX as that of the first one: other text comes out.
+
+    Raises:
+        PresetError: The backbone is one.
+    """
+    if issubclass(backbone_class, keras_hub.models.GPTNeoXBackbone):
+        raise PresetError(
+            f"{backbone_class.__name__}: KerasHub generates with it as if each new token stood at the first position, "
+            "so its responses are not those of the network. Expected another decoder, such as gpt2_base_en."
+        )
+
+
 def _keep_lengths(preprocessor: Any) -> None:
     """Puts both lengths into the preprocessor's config, where KerasHub 0.32 leaves them out."""
     own = preprocessor.get_config
@@ -88,6 +102,7 @@ def respond(model: Any, settings: Settings) -> Callable[[Sequence[Any]], dict[st
     Returns:
         From a list with the column of prompts, `(batch,)` strings, to `{"text": (batch,) strings}`.
     """
+    _refuse_wrong_places(type(model.backbone))
     preprocessor, num_new = model.preprocessor, settings["max_new_tokens"]
     positions = max_positions(model.backbone)
     limit = min(preprocessor.sequence_length, positions - num_new if positions else preprocessor.sequence_length)
@@ -108,7 +123,11 @@ def respond(model: Any, settings: Settings) -> Callable[[Sequence[Any]], dict[st
             asked = ask(prompts)
             # KerasHub writes its caches with it. TensorFlow Serving does not run XLA's op, and elsewhere it is compiled
             # first.
-            with replaced(tensorflow_core(), "slice_update", generation.slice_update):
+            core, numpy = tensorflow_backend()
+            with (
+                replaced(core, "slice_update", generation.slice_update),
+                replaced(numpy, "squeeze", generation.squeeze),
+            ):
                 found = model.generate_step({name: asked[name] for name in names}, ends)
             return read(found[ids_name], asked[mask_name])
 

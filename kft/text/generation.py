@@ -141,6 +141,11 @@ def slice_update(inputs: Any, start_indices: Any, updates: Any) -> tf.Tensor:
     return tf.ensure_shape(found, inputs.shape)
 
 
+def squeeze(x: tf.Tensor, axis: Any = None) -> tf.Tensor:
+    """`keras.ops.squeeze` where an axis need not be known to be 1 before the graph runs, as in KerasHub's T5."""
+    return tf.squeeze(x, axis)
+
+
 def traced(function: Callable[..., Any], num_texts: int = 1) -> Callable[..., Any]:
     """Graph code of texts, `(batch,)` strings each, as a function that also takes lists of strings."""
     graph = tf.function(function, input_signature=[tf.TensorSpec((None,), tf.string)] * num_texts, autograph=False)
