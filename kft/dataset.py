@@ -59,6 +59,11 @@ class Dataset:
         """What the targets of train teach."""
         return self.problem.labels
 
+    @property
+    def vocabulary(self) -> Labels:
+        """The former name of `labels`."""
+        return self.labels
+
     @cached_property
     def training_rows(self) -> dict[str, Table]:
         """The rows of each part in the form that the network is trained on."""

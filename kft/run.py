@@ -66,6 +66,11 @@ class Run:
         """The label spec, what the training targets taught: class names, or mean and deviation."""
         return untrusted.read_json(self.path / LABELS, schemas.LABELS[self.manifest["task"]], RunError)
 
+    @property
+    def vocabulary(self) -> Labels:
+        """The former name of `labels`."""
+        return self.labels
+
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Versions, seeds, data fingerprints, decisions, and the sha256 of every file."""

@@ -177,7 +177,9 @@ def test_a_run_directory_holds_what_it_promises(topic_run):
     names = {path.name for path in topic_run.path.iterdir()}
     files = {"recipe.json", "labels.json", "history.jsonl", "metrics.json", "report.html", "manifest.json"}
     assert names == {*files, "preset", "tensorboard", ".lock"}
-    assert topic_run.recipe.epochs == 20 and topic_run.labels == {"labels": ["billing", "delivery", "product"]}
+    assert topic_run.recipe.epochs == 20 and topic_run.vocabulary == topic_run.labels == {
+        "labels": ["billing", "delivery", "product"]
+    }
     parts = {"validation", "test", "baselines"}
     assert set(topic_run.metrics) == {*parts, "train_s", "examples_per_s", "peak_memory_mb"}
     assert len(history(topic_run, "step")) == 20 * 5 and len(history(topic_run, "epoch")) == 20
