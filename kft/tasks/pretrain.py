@@ -28,8 +28,6 @@ from kft.recipe import Recipe
 from kft.tasks.task import Build, Evaluator, Examples, Generated, Labels, Problem, Schema, Targets, Task
 from kft.text import causal, layout, masked, responses
 
-PAIRS = ("nsp", "sop")
-
 
 def learn(parts: Mapping[str, Table], recipe: Recipe) -> Labels:
     """What is learnt, as asked for or as the backbone can; refuses what it cannot."""

@@ -13,7 +13,7 @@ from kft.data.columns import Column
 from kft.data.store import Aligned, Store
 from kft.data.streams import Collator, unchanged
 from kft.data.table import Table
-from kft.losses.objective import Objective
+from kft.losses.objective import Objective, ones
 from kft.recipe import Recipe
 
 Labels = dict[str, Any]
@@ -65,11 +65,6 @@ class Schema:
         return [name for name in trained if self.answered is None or name in self.answered]
 
 
-def equal_weights(targets: Targets, store: Store) -> np.ndarray:
-    """1 for each row of a store: `(rows,)` float32."""
-    return np.ones(len(store), np.float32)
-
-
 def not_packed(store: Store, max_length: int, source: str | None) -> Store:
     """The rows of the store as they are."""
     return store
@@ -105,7 +100,7 @@ class Examples:
     features: Callable[[Any, Sequence[Any]], dict[str, Any]]
     targets: Callable[[Table, Store], Targets]
     rows: Callable[[Table], Table] = as_it_is
-    weights: Callable[[Targets, Store], np.ndarray] = equal_weights
+    weights: Callable[[Targets, Store], np.ndarray] = ones
     pack: Callable[[Store, int, str | None], Store] = not_packed
     collate: Callable[[Any], Collator] = never_anew
     notes: Callable[[Mapping[str, Table]], list[str]] = no_notes

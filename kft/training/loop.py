@@ -251,8 +251,7 @@ def train(
                     batch=begin + len(done),
                     step=watch.step,
                     train_s=position.train_s + seconds,
-                    num_rows=position.num_rows
-                    + sum(len(b.rows) - b.num_padding for step in done for b in step.values()),
+                    num_rows=position.num_rows + _num_rows(done),
                     notes=tuple(progress.notes),
                 )
                 number = signals.number
