@@ -8,6 +8,7 @@ store may hold, since others may have written them. A store that does not pass i
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -117,10 +118,12 @@ def cached(
         )
         return _unnamed(slices(), encoder)
     partial = Path(tempfile.mkdtemp(prefix=disk.PARTIAL, dir=cache_dir))
-    return _published(partial, target, slices(), encoder, is_damaged)
+    return _published(partial, target, slices(), encoder, is_damaged, note)
 
 
-def _published(partial: Path, target: Path, slices: Iterator[Encoded], encoder: Any, is_damaged: bool) -> Store:
+def _published(
+    partial: Path, target: Path, slices: Iterator[Encoded], encoder: Any, is_damaged: bool, note: Note
+) -> Store:
     """Writes a store under another name, and gives it its own unless another process has been faster."""
     with _locked(partial):
         try:
@@ -128,8 +131,11 @@ def _published(partial: Path, target: Path, slices: Iterator[Encoded], encoder: 
             disk.flush_all(partial)
             if is_damaged:
                 _remove(target)
-            with contextlib.suppress(OSError):
+            try:
                 partial.rename(target)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # else another process has been faster
+                    note(f"{target}: tokens are not kept: {error.strerror}. The next fit makes them again.")
         finally:
             disk.remove(partial)
     _clean(target.parent, keep=target)
