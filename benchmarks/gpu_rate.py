@@ -86,7 +86,7 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
     from kft.losses.row_losses import crossentropy
     from kft.recipe import Recipe
     from kft.text.encoded import Encoded
-    from kft.training import devices, loop
+    from kft.training import devices, loop, trainers
 
     random = np.random.default_rng(0)
     count = num_rows * num_steps
@@ -111,7 +111,7 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
         model = keras_hub.models.BertTextClassifier(backbone, num_classes=2, preprocessor=None, compile=False)
         whole = keras.Model(model.input, {"logits": model.output})
         facts = passes.Facts(whole, model, chosen.backend, chosen.platform, [stream.store])
-        trainer = loop.prepare(
+        trainer = trainers.prepare(
             passes.applied(facts, "-sparse_embeddings")[0],  # the peer updates every row of the table
             Objective((Term("label", lambda outputs, own: crossentropy(outputs["logits"], own["label"])),)),
             recipe,

@@ -17,7 +17,7 @@ import kft
 from kft import job
 from kft.data import batches
 from kft.recipe import Recipe
-from kft.training import loop
+from kft.training import trainers
 
 
 def batches_of(train: str, **knobs: object) -> tuple[float, float]:
@@ -25,7 +25,7 @@ def batches_of(train: str, **knobs: object) -> tuple[float, float]:
     rows = {"train": train, "validation": 0, "test": None}
     made = job.prepare(Recipe.of(train=train, **knobs), rows)
     store = made.stores["train"]
-    steps = loop.plan({"train": store}, made.recipe, made.trainer.devices, epoch=0)
+    steps = trainers.plan({"train": store}, made.recipe, made.trainer.devices, epoch=0)
     planned = [step["train"] for step in steps]
     tokens = batches.padded_tokens(planned)
     return tokens / len(planned), 1 - int(store.lengths.sum()) / tokens

@@ -35,7 +35,7 @@ from kft.models import heads, presets
 from kft.recipe import Recipe
 from kft.tasks.classify import SmoothedCrossentropy
 from kft.text.encoded import Encoded
-from kft.training import devices, inference, loop
+from kft.training import devices, inference, trainers
 
 NUM_DIFFERENT = 12_000
 MINILM = {"num_layers": 6, "num_heads": 12, "hidden_dim": 384, "intermediate_dim": 1536, "max_sequence_length": 512}
@@ -65,11 +65,11 @@ def model_of(dtype: str, vocabulary_size: int | None) -> Any:
     return keras_hub.models.BertTextClassifier(backbone, num_classes=2, compile=False)
 
 
-def trainer_of(model: Any, recipe: Recipe, chosen: devices.Devices, rows: store.Store) -> tuple[loop.Trainer, str]:
+def trainer_of(model: Any, recipe: Recipe, chosen: devices.Devices, rows: store.Store) -> tuple[trainers.Trainer, str]:
     """A model compiled as a fit with the recipe's passes compiles it, and what they decided."""
     facts = passes.Facts(model, model, chosen.backend, chosen.platform, [rows])
     network, decisions = passes.applied(facts, recipe.accelerate)
-    trainer = loop.prepare(
+    trainer = trainers.prepare(
         network,
         SmoothedCrossentropy(),
         recipe,
@@ -122,11 +122,11 @@ def main() -> None:
     rows = rows_of(options.rows * 20, options.tokens)
     targets = np.arange(len(rows)) % 2
 
-    def steps(trainer: loop.Trainer, count: int) -> None:
+    def steps(trainer: trainers.Trainer, count: int) -> None:
         part = trainer.plan(rows, 0)[:count]
         trainer.network.fit(trainer.feed(rows, part, targets), verbose=0, shuffle=False)
 
-    def begun(asked: bool | str) -> tuple[loop.Trainer, str, np.ndarray]:
+    def begun(asked: bool | str) -> tuple[trainers.Trainer, str, np.ndarray]:
         made = []
 
         def begin() -> None:

@@ -28,7 +28,7 @@ from kft.losses.row_losses import crossentropy
 from kft.models import heads, presets
 from kft.recipe import Recipe
 from kft.text.encoded import Encoded
-from kft.training import checkpoints, devices, forecast, loop, optimizers
+from kft.training import checkpoints, devices, forecast, optimizers, trainers
 
 
 class Idle(optimizers.FusedAdamW):
@@ -71,7 +71,7 @@ def stream_of(rows: store.Store) -> Stream:
     return Stream(rows, {"label": np.arange(len(rows)) % 2}, ones, {"label": ones})
 
 
-def train(trainer: loop.Trainer, rows: store.Store, epoch: int, num_steps: int | None = None) -> int:
+def train(trainer: trainers.Trainer, rows: store.Store, epoch: int, num_steps: int | None = None) -> int:
     """Trains on the first steps of an epoch; how many these were."""
     sources = {"train": stream_of(rows)}
     part = trainer.plan(sources, epoch)[:num_steps]
@@ -80,7 +80,7 @@ def train(trainer: loop.Trainer, rows: store.Store, epoch: int, num_steps: int |
     return len(part)
 
 
-def predict(trainer: loop.Trainer, rows: store.Store, num_batches: int | None = None) -> None:
+def predict(trainer: trainers.Trainer, rows: store.Store, num_batches: int | None = None) -> None:
     """The forward pass of the batches of the first epoch."""
     part = [step["train"] for step in trainer.plan({"train": stream_of(rows)}, 0)][:num_batches]
     fed = feed.to_predict(rows, part, list(trainer.network.input))
@@ -89,7 +89,7 @@ def predict(trainer: loop.Trainer, rows: store.Store, num_batches: int | None = 
 
 def built(
     recipe: Recipe, chosen: devices.Devices, rows: store.Store, *, dropout: bool = True, update: bool = True
-) -> loop.Trainer:
+) -> trainers.Trainer:
     """MiniLM with a head of two classes, compiled as a fit on these rows compiles it."""
     preset = presets.find("minilm")
     model = heads.sequence_model(preset, 2, max_length=128, dtype=chosen.precision, seed=0)
@@ -102,7 +102,7 @@ def built(
     # Every row of the table is updated, as the floor has it.
     network, _ = passes.applied(facts, "-sparse_embeddings")
     objective = Objective((Term("label", counted),))
-    trainer = loop.prepare(network, objective, recipe, chosen, peak=peak, batches_per_epoch=10_000)
+    trainer = trainers.prepare(network, objective, recipe, chosen, peak=peak, batches_per_epoch=10_000)
     if not update:
         idle = Idle(peak)
         idle.build(trainer.network.trainable_variables)
@@ -141,7 +141,7 @@ def main() -> None:
     chosen = devices.choose("auto", "auto")
     rows = rows_of(options.rows * options.steps, options.tokens)
 
-    def fitted(trainer: loop.Trainer, num_steps: int) -> float:
+    def fitted(trainer: trainers.Trainer, num_steps: int) -> float:
         began = time.perf_counter()
         count = train(trainer, rows, 0, num_steps)
         return (time.perf_counter() - began) / count

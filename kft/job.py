@@ -28,11 +28,11 @@ from kft.recipe import Recipe
 from kft.tasks.task import never_anew
 from kft.text import unknown
 from kft.text.tokens import Encoder
-from kft.training import devices, inference, loop, optimizers
+from kft.training import devices, inference, optimizers, trainers
 from kft.training.devices import Devices
 from kft.training.fitted import Fitted, stream_of
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
-from kft.training.loop import Trainer
+from kft.training.trainers import Trainer
 from kft.transfer import rates, rules, strategies
 
 ROWS = ("columns", "readings", "labels", "data")
@@ -169,7 +169,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores, cache_notes = _tokens(data, model)
         unknown_share = unknown_tokens(data, model.preprocessor.tokenizer)
-        planned = [step["train"] for step in loop.plan({"train": stores["train"]}, recipe, chosen, epoch=0)]
+        planned = [step["train"] for step in trainers.plan({"train": stores["train"]}, recipe, chosen, epoch=0)]
         examples, objective = data.problem.examples, data.problem.objective
         notes = examples.token_notes(model.preprocessor, stores["train"], data.training_rows["train"])
         notes += _on_comparisons(objective, recipe, chosen, micro_batches)
@@ -182,7 +182,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         sources = [stores["train"]]
         facts = passes.Facts(plain, model, chosen.backend, chosen.platform, sources, is_collated_anew, chosen.count)
         network, decisions = passes.applied(facts, recipe.accelerate)
-        trainer = loop.prepare(
+        trainer = trainers.prepare(
             network,
             objective,
             recipe,
@@ -198,7 +198,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
     times = max(1, len(network.input) // len(model.input))
     costly = [replace(batch, rows=np.tile(batch.rows, times)) for batch in planned]
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
-    steps = loop.total_steps(recipe, len(planned))
+    steps = trainers.total_steps(recipe, len(planned))
     forecast = Forecast(
         rows={name: len(part) for name, part in data.parts.items()},
         median_length=int(np.median(lengths)),

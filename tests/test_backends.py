@@ -41,7 +41,7 @@ from kft.text.encoded import Encoded
 from kft.accelerate import passes
 from kft.models.heads import SequenceClassifier
 from kft.recipe import Recipe
-from kft.training import devices, history, inference, loop
+from kft.training import devices, history, inference, loop, trainers
 
 class Encoder:
     pad_values, mask_names = {"token_ids": 0, "segment_ids": 0, "padding_mask": 0}, ["padding_mask"]
@@ -69,7 +69,7 @@ def trained(distribute, accumulated=1):
         facts = passes.Facts(whole, model, chosen.backend, chosen.platform, [rows], num_devices=chosen.count)
         network, decisions = passes.applied(facts)
         fused = passes.is_applied(decisions, "fused_adam")
-        trainer = loop.prepare(network, objective, recipe, chosen, peak=1e-2, batches_per_epoch=6, fused=fused)
+        trainer = trainers.prepare(network, objective, recipe, chosen, peak=1e-2, batches_per_epoch=6, fused=fused)
         folder = pathlib.Path(tempfile.mkdtemp())
         loop.train(trainer, {"train": stream}, run_dir=folder, validate=None, best_by="accuracy", quiet=True)
         outputs = inference.outputs(trainer.network, rows, chosen, 16)["logits"]

@@ -12,7 +12,7 @@ from kft.losses.objective import IS_REAL, Objective, Term
 from kft.losses.row_losses import crossentropy
 from kft.recipe import Recipe
 from kft.text.encoded import Encoded
-from kft.training import checkpoints, devices, history, loop
+from kft.training import checkpoints, devices, history, loop, trainers
 
 ENCODER = SimpleNamespace(pad_values={"token_ids": 0}, mask_names=())
 
@@ -44,7 +44,7 @@ def prepared(asked, **knobs):
     heads = {name: keras.layers.Dense(size, name=name)(pooled) for name, size in (("two", 2), ("three", 3))}
     recipe = Recipe.of(**{"batch_size": 3, "warmup_steps": 0, "epochs": 2, **knobs})
     network = keras.Model({"token_ids": tokens}, heads)
-    return loop.prepare(network, asked, recipe, devices.choose("none", "float32"), peak=1e-2, batches_per_epoch=4)
+    return trainers.prepare(network, asked, recipe, devices.choose("none", "float32"), peak=1e-2, batches_per_epoch=4)
 
 
 def trained(trainer, folder, start=None):

@@ -13,7 +13,7 @@ from kft.losses.objective import Objective, Term, ones
 from kft.losses.row_losses import crossentropy
 from kft.recipe import Recipe
 from kft.text.encoded import Encoded
-from kft.training import checkpoints, devices, history, loop
+from kft.training import checkpoints, devices, history, loop, trainers
 
 ENCODER = SimpleNamespace(pad_values={"token_ids": 0}, mask_names=())
 IDS = np.random.default_rng(0).integers(1, 20, (10, 4))
@@ -30,7 +30,7 @@ def trained(folder, validate=None, start=None, peak=1e-2, micro_batches=1, **kno
     tokens = keras.Input((None,), dtype="int32", name="token_ids")
     pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(20, 8)(tokens))
     network = keras.Model({"token_ids": tokens}, {"logits": keras.layers.Dense(2)(pooled)})
-    trainer = loop.prepare(
+    trainer = trainers.prepare(
         network,
         OBJECTIVE,
         recipe,

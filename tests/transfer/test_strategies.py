@@ -9,7 +9,7 @@ from kft.errors import RecipeError
 from kft.losses.objective import Objective, Term
 from kft.models import anatomy, heads
 from kft.recipe import Recipe
-from kft.training import devices, loop
+from kft.training import devices, trainers
 from kft.transfer import rules, strategies
 
 SMALL = {"vocabulary_size": 20, "num_layers": 3, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
@@ -87,7 +87,7 @@ def test_one_update_moves_what_the_rules_say_at_their_rates(family, kind, transf
     recipe = Recipe.of(warmup_steps=0, weight_decay=0, max_grad_norm=0)
     objective, chosen = Objective((Term("any", lambda outputs, targets: 0.0),)), devices.choose("none", "float32")
     rule_of = rules.rule_of(blocks, ruled)
-    trainer = loop.prepare(network, objective, recipe, chosen, peak=PEAK, batches_per_epoch=10, rule_of=rule_of)
+    trainer = trainers.prepare(network, objective, recipe, chosen, peak=PEAK, batches_per_epoch=10, rule_of=rule_of)
     optimizer = trainer.learner.optimizer
     before = {path: np.array(v) for block in blocks for path, v in block.variables.items()}
     random = np.random.default_rng(0)
