@@ -73,6 +73,7 @@ def test_topics_are_learnt(topic_run, message_rows):
     assert topic_run.evaluate(message_rows)["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_topics_are_learnt_in_16_bits_and_kept_in_32(message_rows, quick, tmp_path):
     asked = {**quick, "precision": "mixed_bfloat16", "epochs": 10, "validation": 0.2, "text": "text", "label": "topic"}
     run = kft.fit(message_rows, out=str(tmp_path / "run"), **asked)

@@ -210,6 +210,7 @@ def test_characters_that_share_a_token_are_parts_of_one_entity(tiny_bert, tmp_pa
     assert [(one["text"], one["start"], one["end"]) for one in answer["entities"]] == [("EU", 4, 6)]
 
 
+@pytest.mark.slow
 def test_entities_that_no_tokens_stand_for_are_counted(tiny_bert, tmp_path):
     rows = [spanned(f"the {word} is late {n}", "5") for n in range(4) for word in ("5kg", "5 kg")]
     knobs = {"preset": tiny_bert(tmp_path / "preset", "5kg", "5", "kg"), "validation": 0, "task": "tag"}

@@ -13,7 +13,8 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "resumed_fit.py"
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_resumed_fit_of_the_last_block_is_the_same_to_the_bit(backend, message_rows, tiny_preset, tmp_path):
     asked = (tiny_preset, tmp_path, "last:1+layer_decay:0.9")
     if backend == keras.config.backend():
