@@ -129,7 +129,9 @@ class Fitted:
         if evaluator.is_by_losses:
             return dict(evaluator.of_losses(self.mean_losses(stream, batch_size=2 * batch_size)))
         assert not isinstance(predictor, Generated), "a problem of several passes is judged by its losses"
-        answers, sums = [], dict.fromkeys(stream.counts, 0.0)
+        terms = self.problem.objective.of_stream(STREAM)
+        weights = {term.name: stream.term_weights(term.name) for term in terms}
+        answers, sums = [], dict.fromkeys(weights, 0.0)
         for part in self._slices(table, stream.store, 2 * batch_size):
             length, count = int(part.store.lengths.max()), part.rows.stop - part.rows.start
             for start in range(0, count, batch_size):
@@ -137,14 +139,14 @@ class Fitted:
                 batch = Batch(part.rows.start + rows, length)
                 outputs = {name: values[rows] for name, values in part.outputs.items()}
                 targets = {name: stream.store.targets_of(values, batch) for name, values in stream.targets.items()}
-                for term in self.problem.objective.of_stream(STREAM):
-                    loss = term.of_batch(outputs, targets, stream.term_weights(term.name)[batch.rows])
+                for term in terms:
+                    loss = term.of_batch(outputs, targets, weights[term.name][batch.rows])
                     sums[term.name] += float(keras.ops.convert_to_numpy(loss))
             answers.append(predictor.answers(part.outputs, part.extras, part.texts))
         loss = 0.0
-        for term in self.problem.objective.of_stream(STREAM):
+        for term in terms:
             weight = float(keras.ops.convert_to_numpy(term.weight_at(float(num_updates))))
-            loss += weight * sums[term.name] / max(float(stream.term_weights(term.name).sum()), 1e-12)
+            loss += weight * sums[term.name] / max(float(weights[term.name].sum()), 1e-12)
         scores = metric.scalars(evaluator.of_answers(inference.concatenated(answers), table))
         return {"loss": loss, **scores}
 
