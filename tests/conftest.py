@@ -1,5 +1,6 @@
 """A tiny pretrained model, rows that it can learn, and one finished run of each kind, all made once per session."""
 
+import gc
 import itertools
 import os
 import random
@@ -30,6 +31,13 @@ def vocabulary() -> list[str]:
     phrases = [*itertools.chain(*TOPICS.values()), *PROBLEMS, *DEADLINES, *MEALS, *VERDICTS, *FURTHER_WORDS]
     words = [*" ".join(phrases).split(), *string.ascii_lowercase, *",.!?"]
     return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released():
+    """After each file, networks that only reference cycles keep alive are freed: a worker runs many files."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
