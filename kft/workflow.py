@@ -278,8 +278,8 @@ def _baselines(done: Run, ready: Job) -> tuple[Mapping[str, Any], list[str]]:
 
 def _token_ids(store: Store) -> np.ndarray:
     """The tokens of a store of texts, one after another, without special ones where they are not predicted."""
-    ids = np.asarray(store.ids["token_ids"])
-    return ids[np.asarray(store.ids["word"]) >= 0] if "word" in store.ids else ids
+    ids = np.asarray(store.features["token_ids"])
+    return ids[np.asarray(store.features["word"]) >= 0] if "word" in store.features else ids
 
 
 def _report(

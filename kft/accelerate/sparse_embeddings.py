@@ -90,11 +90,11 @@ def token_ids(stores: Sequence[Store], names: Container[str], vocabulary_size: i
     """
     is_used = np.zeros(vocabulary_size, bool)
     for store in stores:
-        features = [store.ids[name] for name in store.ids if name in names]
+        features = [values for name, values in {**store.features, **store.row_features}.items() if name in names]
         for values in [np.array([0, 1, *store.pad_values.values()]), *features]:
             for start in range(0, len(values), PIECE):
                 piece = values[start : start + PIECE]
-                if piece.min() < 0 or piece.max() >= vocabulary_size:
+                if not np.issubdtype(piece.dtype, np.integer) or piece.min() < 0 or piece.max() >= vocabulary_size:
                     return None
                 is_used[piece] = True
     return np.flatnonzero(is_used)

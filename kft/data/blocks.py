@@ -23,8 +23,11 @@ def cut(store: Store, length: int, source: str | None) -> Store:
 
     Raises:
         DataError: There are fewer tokens than a block has.
+        ValueError: The store has features of rows, which blocks cannot have.
     """
-    total = len(store.ids["token_ids"]) - 1
+    if store.row_features:
+        raise ValueError(f"found features of rows ({', '.join(store.row_features)}), which blocks cannot have.")
+    total = len(store.features["token_ids"]) - 1
     if source is not None and total < length:
         raise DataError(
             f"{source}: the training texts have {total + 1:,} tokens together, fewer than one block of max_length="
@@ -38,4 +41,4 @@ def cut(store: Store, length: int, source: str | None) -> Store:
 
 def following(store: Store) -> Aligned:
     """The token after each of the tokens of a store that `cut` gave."""
-    return Aligned(store.ids["token_ids"][1:])
+    return Aligned(store.features["token_ids"][1:])

@@ -38,14 +38,21 @@ def pack(store: Store, length: int, source: str | None = None) -> Lines:
     a name, so memory stays flat.
 
     Args:
-        store: Of one group of features, a row for each text.
+        store: Of one group of features, a row for each text; features of rows have no place on a line of several.
         length: Tokens of a line, as many as the longest row has or more.
         source: Not needed: a line may be as short as it is.
+
+    Raises:
+        ValueError: The store has features of rows.
 
     Reference:
         Krell et al., 2021, "Efficient sequence packing without cross-contamination",
         https://arxiv.org/abs/2107.02027
     """
+    if store.row_features:
+        raise ValueError(
+            f"found features of rows ({', '.join(store.row_features)}), which lines of several cannot have."
+        )
     ((group, offsets),) = store.offsets.items()
     lines = best_fit(np.diff(offsets), length)
     members = np.array([row for line in lines for row in line], np.int64)
@@ -53,12 +60,14 @@ def pack(store: Store, length: int, source: str | None = None) -> Lines:
     begins = np.append(0, np.cumsum(counts))
     row_ids = np.arange(len(members)) - np.repeat(begins[:-1], counts) + 1
     lengths = np.diff(offsets)[members]
-    ids = {name: _on_disk(_gathered(values, offsets[members], lengths)) for name, values in store.ids.items()}
-    ids[ROW_IDS] = _on_disk(
+    begin = offsets[members]
+    features = {name: _on_disk(_gathered(values, begin, lengths), values) for name, values in store.features.items()}
+    numbers = (
         np.repeat(row_ids[i : i + SLICE_ROWS], lengths[i : i + SLICE_ROWS]) for i in range(0, len(members), SLICE_ROWS)
     )
+    features[ROW_IDS] = _on_disk(numbers, np.zeros(0, np.int32))
     return Lines(
-        ids=ids,
+        features=features,
         offsets={group: np.append(0, np.cumsum(lengths))[begins]},
         texts=store.texts[members[begins[:-1]]],
         pad_values=store.pad_values,
@@ -105,10 +114,10 @@ def _gathered(values: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> It
         yield values[np.repeat(begins[i : i + SLICE_ROWS], counts) + within]
 
 
-def _on_disk(parts: Iterator[np.ndarray]) -> np.ndarray:
-    """Integers in a file that is gone when the last reader is: `(values,)` int32."""
+def _on_disk(parts: Iterator[np.ndarray], like: np.ndarray) -> np.ndarray:
+    """Values in a file that is gone when the last reader is: `(values, …)`, each as those of `like`."""
     with tempfile.TemporaryFile() as file:
         for part in parts:
-            file.write(np.ascontiguousarray(part, np.int32).tobytes())
+            file.write(np.ascontiguousarray(part, like.dtype).tobytes())
         file.flush()
-        return np.memmap(file, np.int32, mode="r")
+        return np.memmap(file, like.dtype, mode="r").reshape(-1, *like.shape[1:])

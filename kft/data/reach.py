@@ -91,7 +91,7 @@ def by_tokens(tags: Sequence[Sequence[str]], missing: str, tokens: Store, *, is_
     begins = np.concatenate([[0], np.cumsum([len(row) for row in tags], dtype=np.int64)])
     truth = np.array([number[tag] for row in tags for tag in row], np.int64)
     text = np.repeat(tokens.texts, np.diff(tokens.offsets[tokens.group_of("word")]))
-    word, num_words = np.asarray(tokens.ids["word"]), np.asarray(tokens.ids["num_words"])
+    word, num_words = np.asarray(tokens.features["word"]), np.asarray(tokens.features["num_words"])
     is_read = num_words > 0
     first = begins[text[is_read]] + word[is_read]
     count = num_words[is_read]

@@ -61,7 +61,7 @@ def token_notes(labels: Labels, preprocessor: Any, tokens: Store, table: Table) 
         start, end = answer["start"], answer["start"] + len(answer["text"])
         if last - first >= graph.LONGEST_ANSWER and end - start > labels["longest"]:
             long.append(text)
-        elif (tokens.ids["start"][first], tokens.ids["end"][last]) != (start, end):
+        elif (tokens.features["start"][first], tokens.features["end"][last]) != (start, end):
             inexact.append(text)
     total, length = sum(answer is not None for answer in gold), preprocessor.sequence_length
     kinds = {
@@ -89,7 +89,8 @@ def _full_questions(preprocessor: Any, tokens: Store) -> list[int]:
     offsets = tokens.offsets[tokens.group_of("start")]
     _, first_rows = np.unique(tokens.texts, return_index=True)
     is_full = [
-        len(found := np.flatnonzero(tokens.ids["start"][offsets[row] : offsets[row + 1]] >= 0)) and found[0] == rest
+        len(found := np.flatnonzero(tokens.features["start"][offsets[row] : offsets[row + 1]] >= 0))
+        and found[0] == rest
         for row in first_rows
     ]
     return np.flatnonzero(is_full).tolist()
@@ -109,7 +110,7 @@ def spans(table: Table, tokens: Store) -> np.ndarray:
         if first[text] < 0:
             continue
         part = slice(offsets[row], offsets[row + 1])
-        starts, ends = tokens.ids["start"][part], tokens.ids["end"][part]
+        starts, ends = tokens.features["start"][part], tokens.features["end"][part]
         inside = np.flatnonzero((starts >= 0) & (ends > first[text]) & (starts < last[text]))
         # A window that cuts the answer does not have it.
         if len(inside) and starts[inside[0]] <= first[text] and ends[inside[-1]] >= last[text]:

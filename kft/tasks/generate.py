@@ -86,8 +86,8 @@ def targets(table: Table, tokens: Store) -> Targets:
 
 
 def _aligned(tokens: Store) -> Aligned:
-    name = next(name for name in tokens.ids if name.endswith(graph.TARGETS))
-    return Aligned(np.asarray(tokens.ids[name]), group=tokens.group_of(name), pad=graph.NOT_LEARNT)
+    name = next(name for name in tokens.features if name.endswith(graph.TARGETS))
+    return Aligned(np.asarray(tokens.features[name]), group=tokens.group_of(name), pad=graph.NOT_LEARNT)
 
 
 def token_notes(preprocessor: Any, tokens: Store, table: Table) -> list[str]:

@@ -122,7 +122,7 @@ def no_targets(table: Table, store: Store) -> Targets:
 def num_masked(mask_rate: float, targets: Targets, store: Store) -> np.ndarray:
     """How many tokens of each row are hidden: `(rows,)`."""
     offsets = store.offsets[store.group_of("word")]
-    maskable = np.add.reduceat(np.append(store.ids["word"] >= 0, 0), offsets[:-1])
+    maskable = np.add.reduceat(np.append(store.features["word"] >= 0, 0), offsets[:-1])
     return num_hidden(maskable, mask_rate)
 
 

@@ -160,7 +160,7 @@ def word_classes(labels: Labels, table: Table, tokens: Store) -> Aligned:
     begins = np.concatenate([[0], np.cumsum(num_words)])[:-1]
     group = tokens.group_of("word")
     text = np.repeat(tokens.texts, np.diff(tokens.offsets[group]))
-    word = np.asarray(tokens.ids["word"])
+    word = np.asarray(tokens.features["word"])
     # The last stands for tokens that no word is read off.
     return Aligned(np.array([*classes, -1], np.int32)[np.where(word >= 0, begins[text] + word, -1)], group)
 

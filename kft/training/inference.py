@@ -32,7 +32,7 @@ class Slice:
         store: Their tokens.
         texts: The strings of each text column.
         outputs: By name `(rows, …)` float32; `(rows, tokens, …)` where the network answers for each token.
-        extras: The features that the network does not read, `(rows, tokens)` each, and `text` `(rows,)`.
+        extras: The features that the network does not read, `(rows, tokens, …)` or `(rows, …)`, and `text` `(rows,)`.
     """
 
     rows: slice
@@ -54,7 +54,7 @@ def slices(
     for number, texts in enumerate(sliced(columns, len(columns[0]), size)):
         part = store.part(number * size, number * size + len(texts[0]))
         rows = np.arange(len(part))
-        names = {name for name in part.ids if name not in network.input}
+        names = {name for name in part.names if name not in network.input}
         extras = part.batch(rows, int(part.lengths.max()), names) if names else {}
         made = outputs(network, part, devices, batch_size)
         yield Slice(

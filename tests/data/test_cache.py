@@ -7,18 +7,19 @@ import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from kft import disk
-from kft.data import cache
+from kft.data import cache, store_files
 from kft.text.encoded import Encoded
 
 ENCODER = SimpleNamespace(
     pad_values={"token_ids": 9, "segment_ids": 0, "padding_mask": 0}, mask_names=["padding_mask"], num_tokens=10
 )
 ROWS = [[1, 2, 3], [4], [5, 6, 7, 8], [1, 1]]
-FILES = ["token_ids.int32", "segment_ids.int32", "offsets.int64", "texts.int64"]
+FILES = ["token_ids.int32", "segment_ids.int32", "offsets.index", "texts.index"]
 
 
 def slice_of(rows):
@@ -37,7 +38,7 @@ def two_slices():
 
 
 def never():
-    raise AssertionError("the rows are tokenised again")
+    raise AssertionError("the tokens are made again")
 
 
 def ids_of(store):
@@ -53,7 +54,7 @@ def test_the_second_call_maps_what_the_first_wrote(tmp_path):
     for store in (first, again):
         assert ids_of(store) == EXPECTED
         assert store.batch(np.array([1]), 2)["segment_ids"].tolist() == [[5, 0]]
-        assert all(isinstance(ids, np.memmap) for ids in store.ids.values())
+        assert all(isinstance(ids, np.memmap) for ids in store.features.values())
     assert os.listdir(tmp_path) == ["key"]
     with pytest.raises(AssertionError):
         cache.cached("other", never, ENCODER, tmp_path)
@@ -117,23 +118,27 @@ def linked(name):
 DAMAGE = {
     **{f"zeroed {name}": zeroed(name) for name in FILES},
     **{f"cut {name}": cut(name) for name in FILES},
-    **{f"linked {name}": linked(name) for name in ["token_ids.int32", "texts.int64", "meta.json"]},
+    **{f"linked {name}": linked(name) for name in ["token_ids.int32", "texts.index", "meta.json"]},
     "missing": lambda folder: (folder / "token_ids.int32").unlink(),
     "empty": lambda folder: (folder / "token_ids.int32").write_bytes(b""),
-    "pipe": lambda folder: ((folder / "texts.int64").unlink(), os.mkfifo(folder / "texts.int64")),
+    "pipe": lambda folder: ((folder / "texts.index").unlink(), os.mkfifo(folder / "texts.index")),
     "no meta": lambda folder: (folder / "meta.json").unlink(),
     "half meta": lambda folder: (folder / "meta.json").write_text('{"features": ['),
     "other meta": lambda folder: (folder / "meta.json").write_text("[]"),
-    "names elsewhere": in_meta(features=["../../etc/passwd"]),
-    "no features": in_meta(features=[]),
+    "names elsewhere": in_meta(features={"../../etc/passwd": {"dtype": "int32", "shape": []}}),
+    "no features": in_meta(features={}),
+    "a dtype of objects": in_meta(features={"token_ids": {"dtype": "object", "shape": []}}),
+    "a shape of nothing": in_meta(features={"token_ids": {"dtype": "int32", "shape": [0]}}),
+    "wider values": in_meta(features={"token_ids": {"dtype": "int32", "shape": [2]}}),
+    "another dtype": in_meta(features={"token_ids": {"dtype": "int8", "shape": []}}),
     "ids out of the vocabulary": lambda f: rewritten(f / "token_ids.int32", numbers(*range(1, 10), 99, dtype=np.int32)),
     "ids below 0": lambda f: rewritten(f / "token_ids.int32", numbers(*range(9), -1, dtype=np.int32)),
     "fewer ids": lambda f: rewritten(f / "token_ids.int32", numbers(1, 2, dtype=np.int32)),
-    "offsets out of the ids": lambda f: rewritten(f / "offsets.int64", numbers(0, 3, 4, 8, 1000)),
-    "offsets that fall": lambda f: rewritten(f / "offsets.int64", numbers(0, 9, 4, 8, 10)),
-    "fewer offsets": lambda f: rewritten(f / "offsets.int64", numbers(0, 3, 4, 10)),
-    "texts there are not": lambda f: rewritten(f / "texts.int64", numbers(0, 1, 2, 7)),
-    "fewer texts": lambda f: rewritten(f / "texts.int64", numbers(0, 1, 2, 2)),
+    "offsets out of the ids": lambda f: rewritten(f / "offsets.index", numbers(0, 3, 4, 8, 1000)),
+    "offsets that fall": lambda f: rewritten(f / "offsets.index", numbers(0, 9, 4, 8, 10)),
+    "fewer offsets": lambda f: rewritten(f / "offsets.index", numbers(0, 3, 4, 10)),
+    "texts there are not": lambda f: rewritten(f / "texts.index", numbers(0, 1, 2, 7)),
+    "fewer texts": lambda f: rewritten(f / "texts.index", numbers(0, 1, 2, 2)),
 }
 
 
@@ -144,7 +149,7 @@ def test_a_store_that_is_not_as_it_was_written_is_made_again_with_a_note(damage,
     notes = []
     found = cache.cached("key", two_slices, ENCODER, tmp_path, num_texts=4, note=notes.append)
     assert ids_of(found) == EXPECTED
-    assert [note for note in notes if "tokenised again" not in note or "\n" in note] == []
+    assert [note for note in notes if "The tokens are made again." not in note or "\n" in note] == []
     assert len(notes) == 1
     assert ids_of(cache.cached("key", never, ENCODER, tmp_path, num_texts=4)) == EXPECTED
 
@@ -155,6 +160,82 @@ def test_the_tokens_of_another_encoder_are_not_taken(tmp_path):
     notes = []
     cache.cached("key", two_slices, other, tmp_path, note=notes.append)
     assert len(notes) == 1 and "another encoder" in notes[0]
+
+
+# -- features of any dtype and shape -----------------------------------------------------------------------------------
+
+
+WIDE = SimpleNamespace(pad_values={"hidden": 0.5, "mask": 0}, mask_names=["mask"])
+
+
+def wide_slices(dtype, of_rows=True):
+    """Five texts in two slices: values of three numbers for each token, and pairs of numbers for each row."""
+    random = np.random.default_rng(0)
+    for lengths in ([3, 1], [2, 2, 4]):
+        count = len(lengths)
+        hidden = random.normal(size=(count, max(lengths), 3)).astype(dtype)
+        row_features = {"pooled": random.normal(size=(count, 2, 2)).astype(dtype)} if of_rows else {}
+        yield Encoded({"hidden": hidden}, {"": np.array(lengths)}, np.arange(count), row_features)
+
+
+def bfloat16_slices():
+    return wide_slices(ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.int8, np.bool_])
+def test_features_of_any_dtype_and_shape_come_back_as_they_were_written(dtype, tmp_path):
+    made = list(wide_slices(dtype))
+    for slices in (lambda: iter(made), never):
+        found = cache.cached("key", slices, WIDE, tmp_path, num_texts=5)
+        assert all(isinstance(each, np.memmap) for each in (found.features["hidden"], found.row_features["pooled"]))
+        batch = found.batch(np.array([4, 0]), 5)
+        assert {name: (each.dtype, each.shape) for name, each in batch.items()} == {
+            "hidden": (dtype, (2, 5, 3)),
+            "pooled": (dtype, (2, 2, 2)),
+            "mask": (np.int32, (2, 5)),
+        }
+        np.testing.assert_array_equal(batch["hidden"][0, :4], made[1].features["hidden"][2])
+        np.testing.assert_array_equal(batch["hidden"][1, :3], made[0].features["hidden"][0])
+        assert (batch["hidden"][1, 3:] == np.array(0.5, dtype)).all()
+        np.testing.assert_array_equal(batch["pooled"][0], made[1].row_features["pooled"][2])
+
+
+@pytest.mark.parametrize("damage", [zeroed, cut], ids=["zeroed", "cut"])
+@pytest.mark.parametrize("name", ["hidden.bfloat16", "pooled.bfloat16"])
+def test_damaged_features_are_made_again(damage, name, tmp_path):
+    cache.cached("key", bfloat16_slices, WIDE, tmp_path)
+    expected = cache.cached("key", bfloat16_slices, WIDE, None)
+    damage(name)(tmp_path / "key")
+    notes = []
+    again = cache.cached(
+        "key", bfloat16_slices, WIDE, tmp_path, note=notes.append, content="features of the frozen layers"
+    )
+    assert len(notes) == 1 and notes[0].endswith("The features of the frozen layers are made again.")
+    np.testing.assert_array_equal(again.features["hidden"], expected.features["hidden"])
+    np.testing.assert_array_equal(again.row_features["pooled"], expected.row_features["pooled"])
+
+
+@pytest.mark.parametrize("changed", [{"dtype": np.float32}, {"of_rows": False}], ids=["dtype", "names"])
+def test_slices_whose_features_differ_are_refused_and_leave_nothing(changed, tmp_path):
+    other = wide_slices(**{"dtype": np.float16, **changed})
+    with pytest.raises(ValueError, match="expected .* as in the first"):
+        cache.cached("key", lambda: iter([*wide_slices(np.float16), *other]), WIDE, tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path):
+    strings = Encoded({"hidden": np.array([["a"]])}, {"": np.array([1])}, np.arange(1))
+    with pytest.raises(ValueError, match="found values of <U1, expected numbers"):
+        cache.cached("key", lambda: iter([strings]), WIDE, tmp_path)
+
+
+def test_features_of_rows_alone_need_no_tokens(tmp_path):
+    pooled = np.arange(6, dtype=np.float32).reshape(3, 2)
+    alone = Encoded({}, {}, np.arange(3), {"pooled": pooled})
+    for slices in (lambda: iter([alone]), never):
+        found = cache.cached("key", slices, SimpleNamespace(pad_values={}, mask_names=()), tmp_path, num_texts=3)
+        assert found.lengths.tolist() == [1, 1, 1]
+        np.testing.assert_array_equal(found.batch(np.array([2, 0]), 1)["pooled"], pooled[[2, 0]])
 
 
 # -- where nothing can be kept -----------------------------------------------------------------------------------------
@@ -194,7 +275,7 @@ def test_a_warm_cache_on_a_read_only_disk_is_read_and_a_cold_one_is_a_note(tmp_p
 
 def test_a_full_disk_is_an_error():
     with pytest.raises(OSError, match="No space left"):
-        cache._write(two_slices(), ENCODER, lambda name: open("/dev/full", "wb"), None)  # noqa: SIM115
+        store_files.write(two_slices(), ENCODER, lambda name: open("/dev/full", "wb"), None)  # noqa: SIM115
 
 
 # -- several processes -------------------------------------------------------------------------------------------------
@@ -215,7 +296,7 @@ for number in range(100):
     ids = np.full((3, 2), number % 7, np.int32)
     one = Encoded({"token_ids": ids}, {"": np.array([2, 2, 2])}, np.arange(3))
     found = cache.cached(f"key{number % 7}", lambda: iter([one]), encoder, Path(sys.argv[1]), note=notes.append)
-    assert np.array_equal(found.batch(np.arange(3), 2)["token_ids"], ids), found.ids
+    assert np.array_equal(found.batch(np.arange(3), 2)["token_ids"], ids), found.features
 sys.exit("\\n".join(notes) or 0)
 """
 
@@ -238,6 +319,12 @@ def test_what_killed_processes_left_goes_and_what_others_write_stays(tmp_path, m
     with cache._locked(at_work):
         cache.cached("key", two_slices, ENCODER, tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".partial-at-work", "key"]
+
+
+def test_a_cache_may_have_a_limit_of_its_own(tmp_path):
+    for key in ("first", "second"):
+        cache.cached(key, two_slices, ENCODER, tmp_path, limit_bytes=1)
+    assert os.listdir(tmp_path) == ["second"]
 
 
 def test_the_least_recently_used_store_leaves_once_the_cache_is_full(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -98,6 +99,21 @@ def test_to_evaluate_rows_that_fill_a_batch_are_told(rows):
     stream = Stream(rows, {"number": TARGETS}, np.ones(3, np.float32), {})
     (given,) = feeds.to_evaluate(stream, PLAN, INPUTS)[1]
     assert given["is_real"].tolist() == [True, False] and given["targets"]["number"].tolist() == [10, 10]
+
+
+def test_keras_trains_on_hidden_states_and_pooled_ones_in_bfloat16():
+    hidden, pooled = np.ones((3, 2, 4), ml_dtypes.bfloat16), np.ones((3, 4), ml_dtypes.bfloat16)
+    encoded_rows = encoded({"hidden": hidden}, [2, 1, 2])._replace(row_features={"pooled": pooled})
+    rows = store.in_memory(encoded_rows, SimpleNamespace(pad_values={}, mask_names=()))
+    inputs = {
+        "hidden": keras.Input((None, 4), dtype="bfloat16", name="hidden"),
+        "pooled": keras.Input((4,), dtype="bfloat16", name="pooled"),
+    }
+    summed = keras.layers.Add()([keras.ops.sum(inputs["hidden"], axis=1), inputs["pooled"]])
+    network = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones", dtype="float32")(summed))
+    planned = [Batch(np.array([1, 0]), 3), Batch(np.array([2]), 2)]
+    feed = feeds.for_keras(feeds.to_predict(rows, planned, list(inputs)))
+    assert network.predict(feed, verbose=0).tolist() == [[8], [12], [12]]
 
 
 def test_keras_gets_the_same_batches_in_open_shapes(rows):

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from kft.data import store
 from kft.data.store import Aligned
@@ -28,6 +29,33 @@ def test_ragged_rows_come_back_padded_and_masked():
     assert batch["token_ids"].tolist() == [[5, 6, 7, 8, 9], [4, 9, 9, 9, 9], [4, 9, 9, 9, 9]]
     assert batch["segment_ids"].tolist() == [[6, 7, 8, 9, 0], [5, 0, 0, 0, 0], [5, 0, 0, 0, 0]]
     assert batch["padding_mask"].tolist() == [[1, 1, 1, 1, 0], [1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
+
+
+def test_values_of_any_shape_are_padded_and_sliced_as_ids_are():
+    hidden = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    pooled = np.array([[1.5, 2], [3, 4]], np.float16)
+    encoded = Encoded({"hidden": hidden}, {"": np.array([1, 3])}, np.arange(2), {"pooled": pooled})
+    rows = store.in_memory(encoded, SimpleNamespace(pad_values={"hidden": -0.5}, mask_names=["padding_mask"]))
+    assert rows.features["hidden"].shape == (4, 4) and rows.names == ["hidden", "pooled"]
+    batch = rows.batch(np.array([1, 0]), 4)
+    assert batch["hidden"].dtype == np.float32
+    np.testing.assert_array_equal(batch["hidden"][0, :3], hidden[1])
+    np.testing.assert_array_equal(batch["hidden"][1, :1], hidden[0, :1])
+    assert (batch["hidden"][0, 3:] == -0.5).all() and (batch["hidden"][1, 1:] == -0.5).all()
+    assert batch["padding_mask"].tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    np.testing.assert_array_equal(batch["pooled"], pooled[::-1])
+    part = rows.part(1, 2)
+    np.testing.assert_array_equal(part.batch(np.array([0]), 3)["hidden"], hidden[1:])
+    assert part.batch(np.array([0]), 3, {"pooled"}).keys() == {"pooled"}
+    np.testing.assert_array_equal(part.row_features["pooled"], pooled[1:])
+
+
+def test_features_of_rows_have_one_value_each_and_names_of_their_own():
+    encoded = slice_of(ROWS)._replace(row_features={"pooled": np.ones((3, 2))})
+    with pytest.raises(ValueError, match="pooled: found values of 3 rows, expected 4"):
+        store.in_memory(encoded, ENCODER)
+    with pytest.raises(ValueError, match="token_ids: found a feature of rows and one of tokens"):
+        store.in_memory(encoded._replace(row_features={"token_ids": np.ones(4)}), ENCODER)
 
 
 def test_slices_cover_all_rows_in_order():

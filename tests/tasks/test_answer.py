@@ -91,7 +91,7 @@ def test_targets_are_the_tokens_of_the_answer_in_each_window(tiny_preset):
     for row in has_answer:
         first, last, _ = found[row]
         part = slice(*tokens.offsets[""][row : row + 2])
-        assert context[tokens.ids["start"][part][first] : tokens.ids["end"][part][last]] == "the invoice"
+        assert context[tokens.features["start"][part][first] : tokens.features["end"][part][last]] == "the invoice"
     assert not found[0, :2].any()
 
 

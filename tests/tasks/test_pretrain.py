@@ -104,11 +104,11 @@ def texts_of(encoder, texts):
 def test_windows_have_each_token_once_and_know_its_word(bert):
     texts = ["the parcels was late. my tea was good today my tea was good", "", "the [MASK] was late"]
     found = texts_of(Encoder(bert, 1, masked.encode), texts)
-    tokens = [bert.tokenizer.id_to_token(int(i)) for i in found.ids["token_ids"]]
+    tokens = [bert.tokenizer.id_to_token(int(i)) for i in found.features["token_ids"]]
     assert found.texts.tolist() == [0, 0, 1, 2]
     plain = [token for token in tokens if token not in ("[CLS]", "[SEP]")]
     assert " ".join(plain).replace(" ##", "") == " ".join(texts).replace(".", " .").replace("  ", " ")
-    words = dict(zip(tokens, found.ids["word"].tolist(), strict=True))
+    words = dict(zip(tokens, found.features["word"].tolist(), strict=True))
     assert words["parcel"] == words["##s"] >= 0
     assert words["[CLS]"] == words["[SEP]"] == words["[MASK]"] == -1
 
@@ -313,7 +313,7 @@ def test_blocks_foresee_every_token_once(tiny_gpt, corpus):
     preprocessor = keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=16)
     rows = texts_of(Encoder(preprocessor, 1, causal.encode), corpus)
     line = np.concatenate([[*tokenizer(text), tokenizer.end_token_id] for text in corpus])
-    np.testing.assert_array_equal(rows.ids["token_ids"], line)
+    np.testing.assert_array_equal(rows.features["token_ids"], line)
     cut = blocks.cut(rows, 16, "a.txt")
     targets = blocks.following(cut)
     assert set(cut.lengths[:-1].tolist()) == {16} and 1 <= cut.lengths[-1] <= 16

@@ -246,7 +246,7 @@ def test_a_given_word_is_learnt_at_its_first_token_only(tiny_preset):
     model = heads.token_model(presets.find(tiny_preset), 2, max_length=32, dtype="float32", seed=0)
     encoder = Encoder(model.preprocessor, 2, graph.encode)
     tokens = store.in_memory(encoder([table.texts("text"), table.texts("marks")]), encoder)
-    ids = [model.preprocessor.tokenizer.id_to_token(number) for number in tokens.ids["token_ids"]]
+    ids = [model.preprocessor.tokenizer.id_to_token(number) for number in tokens.features["token_ids"]]
     learnt = zip(ids, tag.word_classes(labels, table, tokens).values, strict=True)
     assert [(token, CLASSES[number]) for token, number in learnt if number >= 0] == [
         ("lamp", "B-LOC"),
