@@ -1,4 +1,4 @@
-"""The command line: `kft fit | tune | evaluate | predict | export | serve | check | plan | demo`.
+"""The command line: `kft fit | tune | evaluate | predict | merge | export | serve | check | plan | demo`.
 
 Flags are the fields of the Recipe, so every knob has the same name in Python, in a recipe file and here.
 """
@@ -305,6 +305,17 @@ def _lines_of_input() -> list[str]:
                 "iconv -f WINDOWS-1252 -t UTF-8"
             ) from None
     return found
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("run")
+@click.argument("out")
+@click.option("--base", metavar="PRESET", help="The pretrained model, where it is no longer where RUN says.")
+def merge(run: str, out: str, base: str | None) -> None:
+    """Writes RUN, trained with LoRA or the like, as an ordinary run with a whole preset into the folder OUT."""
+    import kft
+
+    click.echo(kft.load(run, base=base).merge(out).path)
 
 
 @main.command(epilog=EXIT_CODES)

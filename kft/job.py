@@ -22,18 +22,19 @@ from kft.data.streams import Stream
 from kft.dataset import Dataset
 from kft.errors import RecipeError, RunError, TrainingError, quoted
 from kft.losses.objective import Objective, nothing_in_closed_form
-from kft.models import anatomy, presets, provenance, scratch
+from kft.models import presets, provenance, saving, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.task import never_anew
 from kft.text import unknown
 from kft.text.tokens import Encoder
-from kft.training import devices, inference, optimizers, trainers
+from kft.training import deltas, devices, inference, optimizers, trainers
 from kft.training.devices import Devices
 from kft.training.fitted import Fitted, stream_of
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
 from kft.training.trainers import Trainer
-from kft.transfer import rates, rules, strategies
+from kft.transfer import adapters, rates, rules, strategies
+from kft.transfer.strategies import Transfer
 
 ROWS = ("columns", "readings", "labels", "data")
 """Fields of a job's identity that come of the rows, and of how they are read and split."""
@@ -54,6 +55,7 @@ class Job:
         fitted: The problem with the model and the network that trains.
         forecast: What the fit will do and cost.
         base: What the pretrained weights came from, and what they were.
+        transfer: What of the model trains, and what was put into it.
     """
 
     recipe: Recipe
@@ -64,6 +66,7 @@ class Job:
     fitted: Fitted
     forecast: Forecast
     base: Mapping[str, str]
+    transfer: Transfer
 
     @cached_property
     def streams(self) -> dict[str, Stream]:
@@ -84,6 +87,20 @@ class Job:
         """Brings what was trained into the model, as it is to be saved."""
         sparse_embeddings.put_back(self.trainer.network)
         self.solve()
+
+    def save(self, run_dir: Path) -> None:
+        """Writes the trained model: a preset, or the delta where only a small part of it is another."""
+        if not strategies.is_small(self.recipe.transfer):
+            saving.save_task(self.model, run_dir / run_directory.PRESET)
+            return
+        about = deltas.About(
+            base=self.base,
+            max_length=self.model.preprocessor.sequence_length,
+            transfer=self.recipe.transfer,
+            settings=self.recipe.adapter_settings,
+            roles=adapters.table(self.transfer.adapters),
+        )
+        deltas.save(run_dir / deltas.FILE, self.model, self.transfer.changed(self.model), about)
 
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
@@ -159,13 +176,17 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
     Raises:
         OutOfMemory: The model and its optimizer do not fit.
     """
+    if recipe.preset in scratch.FAMILIES and strategies.is_small(recipe.transfer):
+        raise RecipeError(
+            f"transfer: found {quoted(recipe.transfer)}, which trains a small part of a pretrained model, with preset "
+            f"{recipe.preset}, which has random weights. Ask for transfer=full."
+        )
     preset = _preset(recipe, data)
     with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
         model = data.problem.build.model(preset, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed)
-        model.backbone.trainable = True  # a preset may have been saved frozen
-        blocks, (peak, head_peak) = anatomy.blocks(model), _learning_rates(recipe, model)
-        ruled = strategies.rules(recipe.transfer, blocks, head_peak / peak)
-        rules.freeze(blocks, ruled)
+        peak, head_peak = _learning_rates(recipe, model)
+        settings, head_rate = recipe.adapter_settings, head_peak / peak
+        transfer = strategies.apply(model, recipe.transfer, settings, seed=recipe.seed, head_rate=head_rate)
         model.preprocessor.sequence_length = _max_length(recipe, data, model)
         stores, cache_notes = _tokens(data, model)
         unknown_share = unknown_tokens(data, model.preprocessor.tokenizer)
@@ -189,7 +210,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             chosen,
             peak=peak,
             batches_per_epoch=len(planned),
-            rule_of=rules.rule_of(blocks, ruled, sparse_embeddings.parts_of(network)),
+            rule_of=rules.rule_of(transfer.blocks, transfer.rules, sparse_embeddings.parts_of(network)),
             micro_batches=micro_batches,
             fused=passes.is_applied(decisions, "fused_adam"),
         )
@@ -211,7 +232,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         devices=str(chosen),
         learning_rate=peak,
         head_learning_rate=head_peak,
-        blocks=rules.planned(blocks, ruled, peak),
+        blocks=rules.planned(transfer.blocks, transfer.rules, peak, transfer.adapters),
         seconds=seconds_of(
             model,
             network,
@@ -224,7 +245,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         unknown_share=unknown_share,
         accelerate=passes.summary(decisions),
     )
-    return Job(recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset))
+    return Job(recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset), transfer)
 
 
 def unknown_tokens(data: Dataset, tokenizer: Any) -> float | None:

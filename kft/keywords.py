@@ -22,6 +22,13 @@ class SharedKnobs(TypedDict, total=False):
     num_heads: int | None
     vocabulary_size: int | None
 
+    # Adapters
+    lora_alpha: float | Literal["auto"]
+    lora_dropout: float
+    lora_targets: str | Sequence[str]
+    lora_variant: str | Sequence[str]
+    lora_plus_ratio: float
+
     # Rows and splits
     data_dir: str | Path | None
     validation: Any

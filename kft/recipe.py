@@ -18,6 +18,7 @@ from kft import disk, documents, knobs
 from kft.accelerate import passes
 from kft.errors import RecipeError, did_you_mean, printable, quoted
 from kft.knobs import knob
+from kft.models import roles
 from kft.transfer import strategies
 
 MOST_RATE = 10.0
@@ -46,6 +47,7 @@ HUB_TASKS: dict[str, dict[str, str]] = {
 
 # The groups of knobs, in the words of `kft fit --help` and docs/knobs.md.
 model = functools.partial(knob, "Task and model")
+lora = functools.partial(knob, "Adapters", only_with={"transfer": ("lora:*", "*+lora:*", "*+ lora:*")})
 rows = functools.partial(knob, "Rows and splits")
 classes = functools.partial(knob, "Classes")
 vectors = functools.partial(knob, "Vectors of texts")
@@ -85,8 +87,9 @@ class Recipe(pydantic.BaseModel):
     )
     transfer: str = model(
         "full",
-        "What trains beside the head: full (all), features (nothing), last:N (the last N blocks), layers:PATTERN "
-        "(blocks or variables of such names); and at which rates: layer_decay:RATE. Several with +, as in "
+        "What trains beside the head: full (all), features (nothing), last:N or first:N (the last or first N blocks), "
+        "layers:PATTERN (blocks or variables of such names), bitfit (biases), norms; what is added and trains: "
+        "lora:RANK, ia3, adapters:WIDTH; and at which rates: layer_decay:RATE. Several with +, as in "
         "last:4+layer_decay:0.9.",
     )
     max_length: int | Literal["auto"] = model(
@@ -100,6 +103,25 @@ class Recipe(pydantic.BaseModel):
         "Tokens of a scratch preset, all characters of train among them. Default: 8000.",
         only_with=SCRATCH,
         ge=300,
+    )
+
+    # -- adapters --------------------------------------------------------------------------------------------------
+    lora_alpha: float | Literal["auto"] = lora(
+        "auto", "What the product of LoRA's matrices is multiplied by, over the rank. auto: twice the rank."
+    )
+    lora_dropout: float = lora(0.0, "Share of the inputs of LoRA's matrices dropped in training.", ge=0, lt=1)
+    lora_targets: str = lora(
+        "all",
+        f"The linear layers that LoRA goes into, by role: {', '.join(roles.ROLES)}, or all. Several with +, as in "
+        "query+value.",
+    )
+    lora_variant: str = lora(
+        "plain",
+        "plain, or some of rslora (alpha over the root of the rank), dora (the length of each column trains by itself) "
+        "and pissa (a start from the largest singular values), with + between them.",
+    )
+    lora_plus_ratio: float = lora(
+        1.0, "How often the learning rate of LoRA's first matrix its second one has (LoRA+: 16).", gt=0, le=100
     )
 
     # -- rows and splits -------------------------------------------------------------------------------------------
@@ -359,6 +381,23 @@ class Recipe(pydantic.BaseModel):
             raise ValueError("expected texts of one character or more")
         return list(texts) if isinstance(texts, tuple) else texts
 
+    @pydantic.field_validator("lora_alpha")
+    @classmethod
+    def _positive_alpha(cls, value: float | str) -> float | str:
+        if value != "auto" and not 0 < float(value) <= LARGEST:
+            raise ValueError("expected a number above 0, or auto")
+        return value
+
+    @pydantic.field_validator("lora_targets", mode="before")
+    @classmethod
+    def _known_targets(cls, value: Any) -> Any:
+        return roles.parsed(value) if isinstance(value, str | list | tuple) else value
+
+    @pydantic.field_validator("lora_variant", mode="before")
+    @classmethod
+    def _known_variant(cls, value: Any) -> Any:
+        return strategies.lora_variants(value) if isinstance(value, str | list | tuple) else value
+
     @pydantic.field_validator("distribute")
     @classmethod
     def _known_distribution(cls, value: str) -> str:
@@ -372,6 +411,11 @@ class Recipe(pydantic.BaseModel):
     def _known_transfer(cls, value: str) -> str:
         strategies.parse(value)
         return value
+
+    @property
+    def adapter_settings(self) -> dict[str, Any]:
+        """The knobs of adapters, by name."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name.startswith("lora_")}
 
     @classmethod
     def of(cls, base: Recipe | None = None, **values: Any) -> Recipe:

@@ -44,10 +44,17 @@ class Run:
 
     Attributes:
         path: Its directory.
+        base: The pretrained model of a run that holds a delta, where it is not where its recipe says.
     """
 
-    def __init__(self, path: Path, problem: Problem | None = None, manifest: dict[str, Any] | None = None):
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        problem: Problem | None = None,
+        manifest: dict[str, Any] | None = None,
+        base: str | None = None,
+    ):
+        self.path, self.base = path, base
         self._lock = threading.RLock()
         if problem is not None and manifest is not None:
             # A fit that has just been trained has none of its files yet.
@@ -112,10 +119,14 @@ class Run:
         Raises:
             RunError: Its files hold no such model, or one that does not go with labels.json.
         """
+        from kft import adapted
         from kft.models import heads
 
         try:
-            model = heads.open_task(str(self.path / PRESET))
+            if adapted.is_delta(self.path):
+                model, _ = adapted.opened(self.path, self.recipe, self.problem, self.base)
+            else:
+                model = heads.open_task(str(self.path / PRESET))
         except KftError:
             raise
         except Exception as error:
@@ -123,6 +134,35 @@ class Run:
             raise RunError(f"{self.path / PRESET}: the model cannot be opened ({why}). Fit again.") from error
         self._check_widths(model)
         return model
+
+    @property
+    def merged_model(self) -> Any:
+        """The same with its adapters brought into the weights, so far as weights can stand for them."""
+        from kft import adapted
+
+        if not adapted.is_delta(self.path):
+            return self.model
+        return adapted.merged(self.path, self.recipe, self.problem, self.base)[0]
+
+    def merge(self, path: str | Path) -> Run:
+        """Writes this run with a whole preset in place of the delta that LoRA and the like leave.
+
+        Its answers are the same up to rounding.
+
+        Args:
+            path: A directory that does not exist, or is empty.
+
+        Returns:
+            The run there.
+
+        Raises:
+            RunError: There is nothing to merge, or bottleneck adapters, which no weights can stand for; the directory
+                is occupied or cannot be written.
+        """
+        from kft import adapted
+
+        adapted.merge(self.path, Path(path), self.recipe, self.problem, self.manifest, self.base)
+        return load(path)
 
     def _check_widths(self, model: Any) -> None:
         """Compares the outputs of a saved model with those that its label spec asks for.
@@ -242,8 +282,12 @@ class Run:
         return self.fitted.answers(table, store, batch_size=batch_size)
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path, *, base: str | Path | None = None) -> Run:
     """Opens a finished run.
+
+    Args:
+        path: Its directory.
+        base: The pretrained model of a run of LoRA and the like, where it is no longer where it was trained from.
 
     Raises:
         RunError: No run is there, it never finished, or a file of it is damaged.
@@ -253,7 +297,7 @@ def load(path: str | Path) -> Run:
     if not (path / RECIPE).is_file():
         raise RunError(f"{path}: no run is here (no {RECIPE}). Expected a directory that kft.fit has written.")
     untrusted.check_folder(path, RunError)
-    run = Run(path)
+    run = Run(path, base=None if base is None else str(base))
     if not run.manifest["finished"]:
         raise RunError(f"{path}: this fit has not finished. Go on with: kft fit --resume {path}")
     verify(path, run.manifest, [RECIPE, LABELS, METRICS])

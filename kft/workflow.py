@@ -19,7 +19,7 @@ from kft.dataset import Dataset
 from kft.errors import OutOfMemory, PresetError, RunError, TrainingError, printable
 from kft.evaluation import figures, kinds, metric, report
 from kft.job import Job
-from kft.models import presets, saving, seeding
+from kft.models import presets, seeding
 from kft.recipe import Recipe
 from kft.run import Run
 from kft.text import unknown
@@ -163,7 +163,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             if not quiet:
                 for note in [notes[-1], *(note for note in ready.data.notes if note not in parts[1].notes)]:
                     print(f"note: {printable(note)}", file=sys.stderr)
-        saving.save_task(ready.model, run_dir / run_directory.PRESET)
+        ready.save(run_dir)
 
         data = ready.data
         done, tuned = _calibrated(ready, run_dir)

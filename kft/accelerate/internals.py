@@ -51,6 +51,7 @@ __all__ = [
     "get_file",
     "get_preset_loader",
     "global_state",
+    "hold",
     "layers_of",
     "load_json",
     "merge_padding_and_attention_mask",
@@ -59,6 +60,7 @@ __all__ = [
     "opening_weights",
     "sublayers_of",
     "passes_of",
+    "release",
     "set_keras_mask",
     "sources_of",
     "tensorflow_backend",
@@ -90,6 +92,16 @@ def sources_of(model: keras.Model) -> dict[int, Any]:
             if isinstance(node.operation, keras.Function):
                 ahead.append(node.operation)
     return sources
+
+
+def hold(layer: keras.layers.Layer, part: keras.layers.Layer) -> None:
+    """Makes a layer's variables those of a part too, after it was built; what is saved of the layer stays as it is."""
+    layer._layers.append(part)
+
+
+def release(layer: keras.layers.Layer, part: keras.layers.Layer) -> None:
+    """Undoes `hold`."""
+    layer._layers.remove(part)
 
 
 def num_calls(layer: keras.layers.Layer) -> int:

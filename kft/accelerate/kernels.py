@@ -18,7 +18,7 @@ import keras_hub
 import tensorflow as tf
 from keras import ops
 
-from kft.accelerate.internals import gelu_approximate, layers_of
+from kft.accelerate.internals import gelu_approximate, layers_of, sublayers_of
 from kft.accelerate.overrides import has_own_call, replace_call
 
 LEVELS = 256
@@ -33,7 +33,7 @@ def kernels_for(network: keras.Model) -> tuple[list[tuple[Any, Callable[..., Any
     given, left = [], []
     for layer in layers_of(network):
         fits, kernel = KERNELS.get(type(layer), (None, None))
-        if fits is not None and kernel is not None and has_own_call(layer) and fits(layer):
+        if fits is not None and kernel is not None and _is_known(layer) and fits(layer):
             given.append((layer, kernel))
         elif isinstance(layer, tuple(KERNELS)) and getattr(layer, "rate", 1) > 0:  # a dropout of 0 does nothing
             left.append(layer)
@@ -53,6 +53,16 @@ def use(network: keras.Model) -> list[Any]:
     for layers in alike:
         _share_graph(layers)
     return left
+
+
+def _added_to(layer: Any) -> Any:
+    """The adapter of a linear layer that adds to its product and changes nothing else; None where there is none."""
+    return next((part for part in sublayers_of(layer) if getattr(part, "is_added", False)), None)
+
+
+def _is_known(layer: Any) -> bool:
+    """Whether a layer computes as its class does, or with such an adapter besides."""
+    return has_own_call(layer) or _added_to(layer) is not None
 
 
 # -- dropout -------------------------------------------------------------------------------------------------------
@@ -195,7 +205,10 @@ def _is_plain(layer: Any) -> bool:
 
 
 def _dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:
-    rows = ops.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), layer.kernel)
+    flat = tf.reshape(inputs, [-1, inputs.shape[-1]])
+    rows = ops.matmul(flat, layer.kernel)
+    if (adapter := _added_to(layer)) is not None:
+        rows += adapter.of_rows(flat, training)
     bias = tf.convert_to_tensor(layer.bias)
     if layer.activation in GELUS:
         rows = GELUS[layer.activation](rows, bias)
@@ -209,7 +222,7 @@ def _dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:
 
 def _can_attend(layer: Any) -> bool:
     projections = [layer.query_dense, layer.key_dense, layer.value_dense, layer.output_dense]
-    if not all(type(dense) is keras.layers.EinsumDense and has_own_call(dense) for dense in projections):
+    if not all(type(dense) is keras.layers.EinsumDense and _is_known(dense) for dense in projections):
         return False
     width, *of_heads = layer.query_dense.kernel.shape
     shapes = [list(projection.kernel.shape) for projection in projections]
@@ -228,7 +241,10 @@ def _attend(layer: Any, query: Any, value: Any, *, attention_mask: Any = None, t
     projections, width = (layer.query_dense, layer.key_dense, layer.value_dense), query.shape[-1]
     kernel = tf.concat([tf.reshape(dense.kernel, [width, -1]) for dense in projections], axis=1)
     bias = tf.concat([tf.reshape(dense.bias, [-1]) for dense in projections], axis=0)
-    rows = tf.nn.bias_add(tf.reshape(query, [-1, width]) @ kernel, bias)
+    flat = tf.reshape(query, [-1, width])
+    rows = tf.nn.bias_add(flat @ kernel, bias)
+    if any(map(_added_to, projections)):
+        rows += tf.concat([_addition(dense, flat, training) for dense in projections], axis=1)
     batch, length, heads = tf.shape(query)[0], tf.shape(query)[1], layer.num_heads
     split = tf.reshape(rows, [batch, length, len(projections), heads, -1])
     queries, keys, values = tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]))  # (batch, heads, tokens, width of a head)
@@ -240,7 +256,17 @@ def _attend(layer: Any, query: Any, value: Any, *, attention_mask: Any = None, t
     attended = tf.reshape(tf.transpose(shares @ values, [0, 2, 1, 3]), [-1, kernel.shape[1] // len(projections)])
     dense = layer.output_dense
     rows = tf.nn.bias_add(attended @ tf.reshape(dense.kernel, [-1, width]), tf.convert_to_tensor(dense.bias))
+    if _added_to(dense) is not None:
+        rows += _addition(dense, attended, training)
     return tf.reshape(rows, tf.shape(query))
+
+
+def _addition(layer: Any, rows: Any, training: Any) -> Any:
+    """What the adapter of a projection adds to its product, zeros where it has none: `(rows, outputs)`."""
+    adapter = _added_to(layer)
+    if adapter is not None:
+        return adapter.of_rows(rows, training)
+    return tf.zeros([tf.shape(rows)[0], math.prod(layer.kernel.shape[1:])], rows.dtype)
 
 
 KERNELS: dict[type, tuple[Callable[[Any], bool], Callable[..., Any]]] = {
@@ -260,7 +286,7 @@ def _encoder_layers(network: keras.Model) -> list[list[Any]]:
     alike = defaultdict(list)
     for layer in layers_of(network):
         parts = layers_of(layer) if type(layer) is keras_hub.layers.TransformerEncoder else []
-        if parts and all(map(has_own_call, parts)):
+        if parts and all(map(_is_known, parts)):
             shapes = [(variable.shape, variable.dtype) for variable in layer.variables]
             settings = {**layer.get_config(), "name": None}
             alike[repr((settings, [type(part) for part in parts], shapes))].append(layer)

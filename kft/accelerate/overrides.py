@@ -48,6 +48,11 @@ def replace_call(layer: Any, function: Callable[..., Any]) -> None:
     layer.call = functools.partial(function, layer)
 
 
+def restore_call(layer: Any) -> None:
+    """Undoes `replace_call`."""
+    vars(layer).pop("call", None)
+
+
 def has_own_call(layer: Any) -> bool:
     """Whether a layer's `call` is that of its class, rather than one that somebody gave this layer.
 

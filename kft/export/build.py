@@ -1,4 +1,4 @@
-"""Builds the SavedModel of a run: `python -m kft.export.build RUN_DIR TARGET_DIR`, on the TensorFlow backend."""
+"""Builds the SavedModel of a run: `python -m kft.export.build RUN_DIR TARGET_DIR [BASE]`, on the TensorFlow backend."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WARMUP_FILE = "tf_serving_warmup_requests"
 WARMUP_TEXTS = ("Where is my order?", "It works, thank you. " * 12, "")
 
 
-def build(run_dir: Path, target: Path) -> None:
+def build(run_dir: Path, target: Path, base: str | None = None) -> None:
     """Writes the SavedModel with its signatures, warmup requests and method names."""
-    run = runs.load(run_dir)
-    task_model, problem, names = run.model, run.problem, run.text_columns
+    run = runs.load(run_dir, base=base)
+    task_model, problem, names = run.merged_model, run.problem, run.text_columns
     predictor, features_of = problem.predictor, problem.examples.features
     network = problem.build.network(task_model, len(names))
     respond = predictor.respond(task_model) if isinstance(predictor, Generated) else _no_response
@@ -129,7 +129,7 @@ def _example_log(names: list[str], text: str, method: str) -> prediction_log_pb2
 
 if __name__ == "__main__":
     try:
-        build(Path(sys.argv[1]), Path(sys.argv[2]))
+        build(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
     except KftError as error:
         sys.exit(str(error))
     print("{}")

@@ -105,7 +105,8 @@ def _fill(partial: Path, run: Run, probe: dict[str, Any]) -> None:
     partial.chmod(0o755)
     probe_file = partial / "probe.json"
     probe_file.write_text(json.dumps(probe), encoding="utf-8")
-    _in_a_process("kft.export.child", "kft.export.build", run.path.resolve(), partial)
+    base = [run.base] if run.base else []
+    _in_a_process("kft.export.child", "kft.export.build", run.path.resolve(), partial, *base)
     found = _in_a_process("kft.export.child", "kft.export.gates", partial, probe_file)
     probe_file.unlink()
     contract = {**_contract(run), **json.loads(found), manifest.DIGESTS: manifest.digests(partial)}

@@ -10,28 +10,25 @@ from __future__ import annotations
 import re
 import shutil
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import keras
 import numpy as np
 import pydantic
 import safetensors.numpy
 from typing_extensions import TypedDict
 
 from kft import disk, schemas, untrusted
-from kft.errors import RunError, TrainingError, quoted
+from kft.errors import RunError, TrainingError
 from kft.schemas import Count, Number, Text
-from kft.training import variables
+from kft.training import arrays, variables
 
 FOLDER = "checkpoints"
 STATE, POSITION, HISTORY, SUMS = "state.safetensors", "position.json", "history.jsonl", "sha256.json"
 MAX_POSITION_BYTES = 2**20
 _NAME = re.compile(r"step-\d{8,}")
-KINDS = {"I": "int", "U": "uint"}
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,8 @@ def save(folder: Path, network: Any, optimizer: Any, position: Position, history
     folder.mkdir(parents=True, exist_ok=True)
     advice = f"Earlier checkpoints are intact: make room, then go on with --resume {folder.parent}"
     with disk.writing_folder(target, TrainingError, advice) as partial:
-        safetensors.numpy.save_file(_arrays(network, optimizer), partial / STATE)
+        own = dict(variables.named(network, optimizer))
+        safetensors.numpy.save_file(arrays.of(own), partial / STATE)
         disk.write_json(partial / POSITION, asdict(position), TrainingError)
         shutil.copyfile(history, partial / HISTORY)
         sums = {name: disk.sha256(partial / name) for name in (STATE, POSITION, HISTORY)}
@@ -119,46 +117,9 @@ def restore(path: Path, network: Any, optimizer: Any, micro_batches: int = 1) ->
 
 
 def _read(path: Path, own: Mapping[str, Any], is_left_out: Callable[[str], bool] | None = None) -> dict[str, Any]:
-    """The arrays of a checkpoint for these variables, read once each is known to have its shape and kind.
-
-    Args:
-        path: The checkpoint.
-        own: Those to be filled, by name.
-        is_left_out: Whether one of this name may be missing on either side.
-
-    Raises:
-        RunError: Names the first variable that is not the same in both.
-    """
-    try:
-        with safetensors.safe_open(path / STATE, framework="numpy") as file:
-            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            names = sorted({*found, *own})
-            if is_left_out is not None:
-                names = [name for name in names if (name in found and name in own) or not is_left_out(name)]
-            for name in names:
-                there = _described(found[name].get_shape(), found[name].get_dtype()) if name in found else "nothing"
-                asked = "nothing"
-                if name in own:
-                    kind = keras.backend.standardize_dtype(own[name].dtype)
-                    asked = _described(own[name].shape, kind)
-                if there != asked:
-                    raise RunError(
-                        f"{path}: variable {quoted(name)} is {there} there and {asked} in the model. Resume with the "
-                        "recipe and the version of kft that it was begun with, or fit anew."
-                    )
-            return {name: file.get_tensor(name) for name in names}
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path / STATE}: cannot be read ({error}). The file is damaged.") from None
-
-
-def _described(shape: Sequence[int], kind: str) -> str:
-    """A shape and a dtype in Keras's words, of whichever spelling.
-
-    >>> _described([2, 6], "F32"), _described((2, 6), "float32"), _described([], "I64")
-    ('float32 (2, 6)', 'float32 (2, 6)', 'int64 ()')
-    """
-    kind = _DTYPES.get(kind, re.sub(r"^([IU])(\d+)$", lambda found: f"{KINDS[found[1]]}{found[2]}", kind))
-    return f"{kind} {tuple(shape)}"
+    """The arrays of a checkpoint for these variables; see `arrays.read`."""
+    advice = "Resume with the recipe and the version of kft that it was begun with, or fit anew."
+    return arrays.read(path / STATE, own, path, advice, is_left_out)
 
 
 def _recount(arrays: dict[str, np.ndarray], factor: float) -> None:
@@ -275,10 +236,3 @@ def keep_only(folder: Path, num_newest: int, best_step: int | None) -> None:
 def _all(folder: Path) -> list[Path]:
     """The checkpoints, the oldest first."""
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
-
-
-def _arrays(network: Any, optimizer: Any) -> dict[str, np.ndarray]:
-    return {
-        name: np.asarray(keras.ops.convert_to_numpy(variable), order="C")
-        for name, variable in variables.named(network, optimizer)
-    }

@@ -347,7 +347,8 @@ def num_updates(optimizer: Any) -> int:
 def without_gradient(optimizer: Any) -> list[str] | None:
     """Trainable variables that no update has moved yet: those whose first moment is all zero, by path.
 
-    None before the first update. Those that train from a later step on are left out until then.
+    None before the first update. Those that train from a later step on are left out until then, and those whose first
+    gradient is zero in any case.
     """
     adam = _adamw(optimizer)
     if not num_updates(optimizer):
@@ -355,7 +356,8 @@ def without_gradient(optimizer: Any) -> list[str] | None:
     counts = {step: int(ops.convert_to_numpy(count)) for step, count in adam._since.items()}
     moments = zip(adam._trainable_variables, adam._momentums, strict=True)
     idle = [variable for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]
-    return [variable.path for variable in idle if counts.get(adam._rule(variable).from_step, 1)]
+    rules = [(variable.path, adam._rule(variable)) for variable in idle]
+    return [path for path, rule in rules if counts.get(rule.from_step, 1) and not rule.is_later]
 
 
 def _adamw(optimizer: Any) -> FusedAdamW:

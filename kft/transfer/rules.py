@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kft.models.roles import ROLES
+
 if TYPE_CHECKING:
     from kft.models.anatomy import Block
+    from kft.transfer.adapters import Adapter
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,14 @@ class Rule:
         decay: Whether it decays.
         from_step: Batches that pass before it trains; until then it stays as it is, its moments zero.
         frozen: Whether it never trains.
+        is_later: Whether its first gradient is zero, as what it is multiplied by begins at zero.
     """
 
     rate: float = 1.0
     decay: bool = True
     from_step: int = 0
     frozen: bool = False
+    is_later: bool = False
 
 
 Rules = Mapping[str, Rule]
@@ -39,11 +44,13 @@ class BlockPlan:
     Attributes:
         name: Of the block.
         layers: The names of its Keras layers.
-        parameters: How many it has.
+        parameters: How many it has, without adapters.
         trained: How many of them train.
-        rates: The lowest and the highest peak learning rate of those.
+        rates: The lowest and the highest peak learning rate of all that trains.
         from_step: The first of the steps at which they begin to train.
         is_read: Whether the model's outputs depend on it.
+        added: The adapters in it, in words; empty where it has none.
+        added_parameters: How many parameters of theirs train.
     """
 
     name: str
@@ -53,6 +60,8 @@ class BlockPlan:
     rates: tuple[float, float]
     from_step: int
     is_read: bool
+    added: str = ""
+    added_parameters: int = 0
 
     def text(self) -> str:
         """Layers, parameters and rates in one line.
@@ -61,21 +70,30 @@ class BlockPlan:
         'layer_0: 1,200 parameters, trained at 3e-05'
         >>> BlockPlan("pooler", ("dense",), 1200, 0, (0, 0), 0, False).text()
         'dense: 1,200 parameters, frozen: the task does not read them'
+        >>> BlockPlan("block_1", ("layer_0",), 1200, 0, (1e-3, 1e-3), 0, True, "lora in query, value", 64).text()
+        'layer_0: 1,200 parameters, frozen; lora in query, value: 64 parameters, trained at 0.001'
         """
         layers = ", ".join(self.layers[:2]) + (", …" if len(self.layers) > 2 else "")
-        if not self.trained:
+        if not self.trained and not self.added:
             why = "" if self.is_read else ": the task does not read them"
             return f"{layers}: {self.parameters:,} parameters, frozen{why}"
         low, high = (f"{rate:.3g}" for rate in self.rates)
-        share = "" if self.trained == self.parameters else f"{self.trained:,} of them "
         begins = f" from step {self.from_step:,} on" if self.from_step else ""
         rates = low if low == high else f"{low} to {high}"
+        if self.added:
+            of_own = f"{self.trained:,} of them trained" if self.trained else "frozen"
+            added = f"{self.added}: {self.added_parameters:,} parameters, trained at {rates}{begins}"
+            return f"{layers}: {self.parameters:,} parameters, {of_own}; {added}"
+        share = "" if self.trained == self.parameters else f"{self.trained:,} of them "
         return f"{layers}: {self.parameters:,} parameters, {share}trained at {rates}{begins}"
 
 
+DECAYING = ("kernel", "lora_a", "lora_b", "down_kernel", "up_kernel")
+
+
 def plain(variable: Any) -> Rule:
-    """The rule of a variable that trains at the learning rate; of all, only kernels of dense layers decay."""
-    return Rule(decay=variable.path.rsplit("/", 1)[-1] == "kernel")
+    """The rule of a variable that trains at the learning rate; of all, only kernels and what is added to them decay."""
+    return Rule(decay=variable.path.rsplit("/", 1)[-1] in DECAYING)
 
 
 def freeze(blocks: Sequence[Block], rules: Rules) -> None:
@@ -98,24 +116,38 @@ def rule_of(blocks: Sequence[Block], rules: Rules, parts: Iterable[tuple[Any, An
     return lambda variable: known[id(variable)]
 
 
-def planned(blocks: Sequence[Block], rules: Rules, peak: float) -> tuple[BlockPlan, ...]:
+def described(adapters: Sequence[Adapter], block: str) -> str:
+    """The adapters of one block in words, such as `lora in query, value`; empty where it has none."""
+    own = [adapter for adapter in adapters if adapter.linear.block == block]
+    roles = {role for adapter in own for role in adapter.linear.roles}
+    kinds = dict.fromkeys(adapter.kind for adapter in own)
+    return f"{' and '.join(kinds)} in {', '.join(role for role in ROLES if role in roles)}" if own else ""
+
+
+def planned(
+    blocks: Sequence[Block], rules: Rules, peak: float, adapters: Sequence[Adapter] = ()
+) -> tuple[BlockPlan, ...]:
     """What of each block trains, by the rules and the peak learning rate."""
+    of_adapters = {id(variable) for adapter in adapters for variable in adapter.variables}
     plans = []
     for block in blocks:
         # What a dropout remembers is whole numbers.
         sizes = {path: math.prod(v.shape) for path, v in block.variables.items() if "float" in v.dtype}
         trained = {path: rules[path] for path in sizes if path in rules and not rules[path].frozen}
         rates = [peak * rule.rate for rule in trained.values()] or [0.0]
+        added = [path for path in sizes if id(block.variables[path]) in of_adapters]
         begins = min((rule.from_step for rule in trained.values()), default=0)
         plans.append(
             BlockPlan(
                 block.name,
                 tuple(layer.name for layer in block.layers if layer.weights),
-                sum(sizes.values()),
-                sum(sizes[path] for path in trained),
+                sum(size for path, size in sizes.items() if path not in added),
+                sum(sizes[path] for path in trained if path not in added),
                 (min(rates), max(rates)),
                 begins,
                 block.is_read,
+                described(adapters, block.name),
+                sum(sizes[path] for path in added if path in trained),
             )
         )
     return tuple(plans)

@@ -1,12 +1,15 @@
 """Transfer strategies: what of the pretrained network trains, and at which share of the learning rate.
 
 One text says it, in Python, YAML and the shell alike: `full`, `last:2`, `layers:block_1*+layers:pooler`,
-`last:4+layer_decay:0.9`. Strategies that choose what trains add up; those that change rates then apply in their order.
-The head always trains: what it learns, nothing has learnt before.
+`lora:8+norms`, `last:4+layer_decay:0.9`. Strategies that choose what trains add up; those that change rates then apply
+in their order. The head always trains: what it learns, nothing has learnt before. Adapters are put into layers whose
+kernels do not train by themselves.
 """
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -17,24 +20,56 @@ from kft.transfer.rules import Rule, plain
 
 if TYPE_CHECKING:
     from kft.models.anatomy import Block
+    from kft.transfer.adapters import Adapter
 
 ALONE = ("full", "features")
 """Strategies that say all there is to say of what trains."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """How a strategy is written.
+class Strategy:
+    """One strategy: how it is written, and the one thing that it does.
 
     Attributes:
         written: As in `last:N`.
         read: From the text after the colon, empty where there is none, to the argument; ValueError if it is none.
         expected: What that text has to be.
+        choose: From blocks and the argument to the paths of variables that train.
+        change: From blocks, rules and the argument to other rules.
+        insert: From linear layers, the argument, settings, a seed and the ids of variables that train to adapters.
+        is_small: Whether what it trains is a small part of a model, and a run holds that part alone.
     """
 
     written: str
     read: Callable[[str], Any]
     expected: str
+    choose: Callable[[Sequence[Block], Any], Collection[str]] | None = None
+    change: Callable[[Sequence[Block], Mapping[str, Rule], Any], dict[str, Rule]] | None = None
+    insert: Callable[..., list[Adapter]] | None = None
+    is_small: bool = False
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A model made ready for a transfer strategy.
+
+    Attributes:
+        blocks: Of the model, with its adapters.
+        rules: By path.
+        adapters: That were put into it.
+    """
+
+    blocks: tuple[Block, ...]
+    rules: Mapping[str, Rule]
+    adapters: tuple[Adapter, ...]
+
+    def changed(self, model: Any) -> list[Any]:
+        """The weights that are others than those of the pretrained model: head, adapters and all that trains."""
+        own = {id(variable) for adapter in self.adapters for variable in adapter.variables}
+        for block in self.blocks:
+            chosen = [v for path, v in block.variables.items() if path in self.rules and not self.rules[path].frozen]
+            own |= {id(variable) for variable in (block.variables.values() if block.role == "head" else chosen)}
+        return list({id(weight): weight for weight in model.weights if id(weight) in own}.values())
 
 
 def parse(text: str) -> tuple[tuple[str, Any], ...]:
@@ -49,27 +84,89 @@ def parse(text: str) -> tuple[tuple[str, Any], ...]:
     found = []
     for part in text.split("+"):
         name, _, argument = part.strip().partition(":")
-        if name not in FORMS:
-            forms = " or ".join(form.written for form in FORMS.values())
-            raise ValueError(f"expected {forms}; several with + between them.{did_you_mean(name, FORMS)}")
-        form = FORMS[name]
+        if name not in STRATEGIES:
+            forms = " or ".join(form.written for form in STRATEGIES.values())
+            raise ValueError(f"expected {forms}; several with + between them.{did_you_mean(name, STRATEGIES)}")
+        form = STRATEGIES[name]
         try:
             found.append((name, form.read(argument)))
         except ValueError:
             raise ValueError(f"expected {form.written}, with {form.expected}") from None
     names = [name for name, _ in found]
-    choosing = [name for name in names if name in CHOOSE]
+    choosing = [name for name in names if not STRATEGIES[name].change]
+    inserting = [name for name in names if STRATEGIES[name].insert]
     if len(choosing) > 1 and set(choosing) & set(ALONE):
         alone = next(name for name in choosing if name in ALONE)
         raise ValueError(f"expected {alone} without {next(name for name in choosing if name != alone)}")
-    if len(set(found)) < len(found) or any(names.count(name) > 1 for name in CHANGE):
+    if len(set(found)) < len(found) or any(names.count(name) > 1 for name in names if STRATEGIES[name].change):
         raise ValueError("expected each strategy once")
+    if len(inserting) > 1:
+        raise ValueError(f"expected one of {inserting[0]} and {inserting[1]}: a layer takes one adapter")
     if "features" in names and "layer_decay" in names:
         raise ValueError("expected one of the two: features trains no layer whose rate could decay")
     return tuple(found)
 
 
-def rules(transfer: str, blocks: Sequence[Block], head_rate: float = 1.0) -> dict[str, Rule]:
+def is_small(transfer: str) -> bool:
+    """Whether no more than a small part of a model is changed, beside the head.
+
+    >>> is_small("lora:8+norms"), is_small("last:2"), is_small("lora:8+last:2"), is_small("layer_decay:0.9")
+    (True, False, False, False)
+    """
+    choosing = [STRATEGIES[name] for name, _ in parse(transfer) if not STRATEGIES[name].change]
+    return bool(choosing) and all(strategy.is_small for strategy in choosing)
+
+
+def has_adapters(transfer: str) -> bool:
+    """Whether variables are put into the model.
+
+    >>> has_adapters("lora:8"), has_adapters("bitfit")
+    (True, False)
+    """
+    return any(STRATEGIES[name].insert for name, _ in parse(transfer))
+
+
+def apply(
+    model: Any, transfer: str, settings: Mapping[str, Any] | None = None, *, seed: int = 0, head_rate: float = 1.0
+) -> Transfer:
+    """Puts adapters into a model, and freezes what does not train.
+
+    Args:
+        model: A KerasHub task, as it was pretrained.
+        transfer: One or more strategies.
+        settings: The knobs of adapters, by their names in the Recipe.
+        seed: Of what adapters begin with.
+        head_rate: What multiplies the learning rate of the head.
+
+    Raises:
+        RecipeError: The model has not what a strategy names, or nothing would train.
+    """
+    from kft.models import anatomy, linear
+    from kft.transfer.rules import freeze
+
+    model.backbone.trainable = True  # a preset may have been saved frozen
+    asked, adapters = parse(transfer), []
+    blocks = anatomy.blocks(model)
+    for name, argument in asked:
+        insert = STRATEGIES[name].insert
+        if insert is not None:
+            read = [block for block in blocks if block.is_read]
+            chosen = _chosen(asked, read)
+            trained = {id(v) for block in read for path, v in block.variables.items() if path in chosen}
+            adapters += insert(linear.layers_of(read), argument, settings or {}, seed, trained)
+            blocks = anatomy.blocks(model)
+    ruled = rules(transfer, blocks, head_rate, adapters, settings or {})
+    freeze(blocks, ruled)
+    return Transfer(blocks, ruled, tuple(adapters))
+
+
+def rules(
+    transfer: str,
+    blocks: Sequence[Block],
+    head_rate: float = 1.0,
+    adapters: Sequence[Adapter] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Rule]:
     """The rule of each variable that can train, by its path.
 
     What the model's outputs do not depend on is frozen, whatever the strategy.
@@ -78,25 +175,39 @@ def rules(transfer: str, blocks: Sequence[Block], head_rate: float = 1.0) -> dic
         transfer: One or more strategies.
         blocks: Of the model, with nothing frozen yet.
         head_rate: What multiplies the learning rate of the head.
+        adapters: That were put into the model.
+        settings: The knobs of adapters, by their names in the Recipe.
 
     Raises:
         RecipeError: The model has not what a strategy names, or nothing would train.
     """
     asked = parse(transfer)
     read = [block for block in blocks if block.is_read]
-    choosing = [(name, argument) for name, argument in asked if name in CHOOSE] or [("full", None)]
-    chosen = {path for name, argument in choosing for path in CHOOSE[name](read, argument)}
-    chosen |= set(_paths(block for block in read if block.role == "head"))
+    parts = {id(variable): adapter for adapter in adapters for variable in adapter.variables}
+    of_parts = {p: v for block in read for p, v in block.variables.items() if id(v) in parts and v.trainable}
+    chosen = {*_chosen(asked, read), *of_parts, *_paths(block for block in read if block.role == "head")}
     variables = {path: v for block in blocks for path, v in block.variables.items() if v.trainable}
     made = {path: replace(plain(v), frozen=path not in chosen) for path, v in variables.items()}
     for path in _paths(block for block in read if block.role == "head"):
         made[path] = replace(made[path], rate=head_rate)
+    for path, variable in of_parts.items():
+        part = parts[id(variable)].part
+        rate = float((settings or {}).get("lora_plus_ratio", 1.0)) if variable.name == part.faster else 1.0
+        made[path] = replace(made[path], rate=rate, is_later=variable.name in part.later)
     for name, argument in asked:
-        if name in CHANGE:
-            made = CHANGE[name](read, made, argument)
+        if change := STRATEGIES[name].change:
+            made = change(read, made, argument)
     if all(rule.frozen for rule in made.values()):
         raise RecipeError(f"transfer: {quoted(transfer)} leaves nothing to train: this model has no head of its own.")
     return made
+
+
+def _chosen(asked: Sequence[tuple[str, Any]], read: Sequence[Block]) -> set[str]:
+    """The paths of the pretrained variables that train, without those of the head; all where no strategy chooses."""
+    strategies = [(STRATEGIES[name], argument) for name, argument in asked if not STRATEGIES[name].change]
+    if not strategies:
+        return set(everything(read, None))
+    return {path for strategy, argument in strategies if strategy.choose for path in strategy.choose(read, argument)}
 
 
 def _paths(blocks: Iterable[Block]) -> list[str]:
@@ -123,13 +234,64 @@ def last(blocks: Sequence[Block], count: int) -> Collection[str]:
     Raises:
         RecipeError: There are fewer blocks.
     """
+    return _paths(blocks[_places(blocks, "last", count)[-count] :])
+
+
+def _places(blocks: Sequence[Block], name: str, count: int) -> list[int]:
+    """Where in a sequence of blocks those are that are counted, at least so many."""
     places = [place for place, block in enumerate(blocks) if block.role == "block"]
     if count > len(places):
         names = _shortened([blocks[place].name for place in places])
         raise RecipeError(
-            f"transfer: found last:{count}, expected at most {len(places)}, as there are blocks: {names}."
+            f"transfer: found {name}:{count}, expected at most {len(places)}, as there are blocks: {names}."
         )
-    return _paths(blocks[places[-count] :])
+    return places
+
+
+def first(blocks: Sequence[Block], count: int) -> Collection[str]:
+    """The first blocks, and the embeddings below them.
+
+    Raises:
+        RecipeError: There are fewer blocks.
+    """
+    places = _places(blocks, "first", count)[:count]
+    stacks = {"", *(blocks[place].stack for place in places)}
+    below = [block for block in blocks if block.role == "embeddings" and block.stack in stacks]
+    return _paths([*below, *(blocks[place] for place in places)])
+
+
+def biases(blocks: Sequence[Block], _: Any) -> Collection[str]:
+    """All biases, those of norms among them.
+
+    Reference:
+        BitFit: Ben Zaken et al., 2022, https://arxiv.org/abs/2106.10199
+
+    Raises:
+        RecipeError: There are none, as in T5 and Llama.
+    """
+    found = [path for path in _paths(blocks) if re.search(r"(^|/)(\w*_)?(bias|beta)(#\d+)?$", path)]
+    return _some("bitfit", "biases", found, blocks)
+
+
+def norms(blocks: Sequence[Block], _: Any) -> Collection[str]:
+    """The variables of the layers that norm.
+
+    Raises:
+        RecipeError: There are none.
+    """
+    from kft.accelerate.internals import layers_of
+
+    inside = [part for block in blocks if block.role != "head" for layer in block.layers for part in layers_of(layer)]
+    own = {id(v) for part in inside if "norm" in type(part).__name__.lower() for v in part.variables}
+    found = [path for block in blocks for path in _paths([block]) if id(block.variables[path]) in own]
+    return _some("norms", "layers that norm", found, blocks)
+
+
+def _some(name: str, kind: str, found: list[str], blocks: Sequence[Block]) -> list[str]:
+    heads = set(_paths(block for block in blocks if block.role == "head"))
+    if not set(found) - heads:
+        raise RecipeError(f"transfer: {name} trains {kind}, and this model has none outside its head.")
+    return found
 
 
 def matching(blocks: Sequence[Block], pattern: str) -> Collection[str]:
@@ -202,23 +364,62 @@ def _pattern(text: str) -> str:
     return text
 
 
+LORA_VARIANTS = ("rslora", "dora", "pissa")
+
+
+def lora_variants(text: str | Sequence[str]) -> str:
+    """Variants of LoRA as a recipe holds them.
+
+    Raises:
+        ValueError: One is unknown.
+
+    >>> lora_variants("plain"), lora_variants(["dora", "rslora"])
+    ('plain', 'dora+rslora')
+    """
+    names = [name.strip() for name in (text.split("+") if isinstance(text, str) else text)]
+    if names == ["plain"]:
+        return "plain"
+    if not names or any(name not in LORA_VARIANTS for name in names):
+        known = ", ".join(LORA_VARIANTS)
+        raise ValueError(f"expected plain, or some of {known} with + between them, as in dora+rslora")
+    return "+".join(dict.fromkeys(names))
+
+
 def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names if len(names) < 4 else [names[0], names[1], "…", names[-1]])
 
 
-CHOOSE: dict[str, Callable[[Sequence[Block], Any], Collection[str]]] = {
-    "full": everything,
-    "features": nothing,
-    "last": last,
-    "layers": matching,
+_Insert = Callable[..., "list[Adapter]"]
+
+
+def _by(module: str) -> _Insert:
+    """`insert` of a module of this room, which is imported with Keras, when it is called."""
+
+    def insert(*arguments: Any) -> list[Adapter]:
+        made: list[Adapter] = importlib.import_module(f"kft.transfer.{module}").insert(*arguments)
+        return made
+
+    return insert
+
+
+_NOTHING, _COUNT = "nothing after it", "a number of blocks, as in last:2"
+STRATEGIES: dict[str, Strategy] = {
+    "full": Strategy("full", _none, _NOTHING, choose=everything),
+    "features": Strategy("features", _none, _NOTHING, choose=nothing),
+    "last": Strategy("last:N", _count, _COUNT, choose=last),
+    "first": Strategy("first:N", _count, "a number of blocks, as in first:2", choose=first),
+    "layers": Strategy(
+        "layers:PATTERN", _pattern, "names of blocks or variables, as in layers:block_1*", choose=matching
+    ),
+    "bitfit": Strategy("bitfit", _none, _NOTHING, choose=biases, is_small=True),
+    "norms": Strategy("norms", _none, _NOTHING, choose=norms, is_small=True),
+    "lora": Strategy("lora:RANK", _count, "a rank, as in lora:8", insert=_by("lora"), is_small=True),
+    "ia3": Strategy("ia3", _none, _NOTHING, insert=_by("ia3"), is_small=True),
+    "adapters": Strategy(
+        "adapters:WIDTH", _count, "a width, as in adapters:16", insert=_by("bottleneck"), is_small=True
+    ),
+    "layer_decay": Strategy(
+        "layer_decay:RATE", _share, "a number above 0, at most 1, as in layer_decay:0.9", change=layer_decay
+    ),
 }
-"""Strategies that choose what trains: from blocks and an argument to paths of variables."""
-CHANGE: dict[str, Callable[[Sequence[Block], Mapping[str, Rule], Any], dict[str, Rule]]] = {"layer_decay": layer_decay}
-"""Strategies that change how it trains: from blocks, rules and an argument to other rules."""
-FORMS = {
-    "full": Form("full", _none, "nothing after it"),
-    "features": Form("features", _none, "nothing after it"),
-    "last": Form("last:N", _count, "a number of blocks, as in last:2"),
-    "layers": Form("layers:PATTERN", _pattern, "names of blocks or variables, as in layers:block_1*"),
-    "layer_decay": Form("layer_decay:RATE", _share, "a number above 0, at most 1, as in layer_decay:0.9"),
-}
+"""All strategies."""

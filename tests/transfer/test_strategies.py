@@ -137,7 +137,7 @@ def test_what_a_model_has_not_is_refused_with_what_it_has():
 @pytest.mark.parametrize(
     ("transfer", "message"),
     [
-        ("lasst:2", "found 'lasst:2': expected full or features or last:N or layers:.* Did you mean 'last'"),
+        ("lasst:2", "found 'lasst:2': expected full or features or last:N or first:N or layers:.* Did you mean 'last'"),
         ("last", "expected last:N, with a number of blocks, as in last:2"),
         ("last:0", "expected last:N"),
         ("last:-1", "expected last:N"),

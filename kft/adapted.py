@@ -1,0 +1,97 @@
+"""Runs that hold a delta in place of a preset: opened on their base, and merged into ordinary ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kft import disk, run_directory
+from kft.errors import PresetError, RunError
+from kft.models import presets, provenance, saving, seeding
+from kft.recipe import Recipe
+from kft.run_directory import PRESET
+from kft.training import deltas
+from kft.transfer import strategies
+
+if TYPE_CHECKING:
+    from kft.tasks.task import Problem
+    from kft.transfer.adapters import Adapter
+
+
+def is_delta(path: Path) -> bool:
+    """Whether the run in this directory holds a delta."""
+    return (path / deltas.FILE).is_file() and not (path / PRESET).exists()
+
+
+def opened(path: Path, recipe: Recipe, problem: Problem, base: str | None = None) -> tuple[Any, tuple[Adapter, ...]]:
+    """The fine-tuned model of a run that holds a delta, in float32, and the adapters in it.
+
+    Args:
+        path: The directory of the run.
+        recipe: Its knobs.
+        problem: What it learnt.
+        base: The pretrained model, where it is not where the recipe says.
+
+    Raises:
+        RunError: The base is not there or another one, or the file is damaged.
+    """
+    about, name = deltas.read_about(path / deltas.FILE), base or recipe.preset
+    advice = f"Give the pretrained model that it was trained on: kft.load({str(path)!r}, base=...)."
+    try:
+        preset = presets.find(name)
+        found = provenance.of(preset)
+    except PresetError as error:
+        raise RunError(f"{path}: its base cannot be opened: {error} {advice}") from None
+    if found != about.base:
+        differing = _difference(about.base, found)
+        raise RunError(f"{path}: {name} is not the base that it was trained on: {differing} {advice}")
+    with seeding.seeded(recipe.seed):
+        model = problem.build.model(preset, max_length=about.max_length, dtype="float32", seed=recipe.seed)
+        transfer = strategies.apply(model, recipe.transfer, recipe.adapter_settings, seed=recipe.seed)
+    deltas.restore(path / deltas.FILE, model, transfer.changed(model))
+    return model, transfer.adapters
+
+
+def merged(path: Path, recipe: Recipe, problem: Problem, base: str | None = None) -> tuple[Any, Sequence[Adapter]]:
+    """The same with the adapters in its weights, and those adapters that no weights can stand for."""
+    from kft.transfer import adapters
+
+    model, found = opened(path, recipe, problem, base)
+    return model, adapters.merge(found)
+
+
+def merge(
+    path: Path, out: Path, recipe: Recipe, problem: Problem, manifest: Mapping[str, Any], base: str | None = None
+) -> None:
+    """Writes a run that holds a preset in place of the delta, and all else as it is.
+
+    Raises:
+        RunError: The run holds no delta, or one that no weights can stand for; `out` is not empty or not writable.
+    """
+    if not is_delta(path):
+        raise RunError(f"{path}: holds a whole preset already, in {path / PRESET}. There is nothing to merge.")
+    with run_directory.claim(out):
+        model, left = merged(path, recipe, problem, base)
+        if left:
+            raise RunError(
+                f"{path}: {left[0].kind} cannot be merged: what they compute is not linear, so that no weights of the "
+                "pretrained layers can stand for it. The run predicts and exports with them as they are."
+            )
+        with disk.refusals(out):
+            for name in sorted(manifest["sha256"]):
+                if name != deltas.FILE:
+                    (out / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path / name, out / name)
+            saving.save_task(model, out / PRESET)
+            own = {"sha256", run_directory.OWN_SUM, "finished"}
+            kept = {name: value for name, value in manifest.items() if name not in own}
+            run_directory.finish(out, kept)
+
+
+def _difference(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """The first file, or version, in which two bases differ."""
+    name = next(name for name in [*expected, *found] if expected.get(name) != found.get(name))
+    there, here = (each.get(name, "missing")[:16] for each in (expected, found))
+    return f"{name} was {there}, and is {here} here."
