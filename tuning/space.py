@@ -21,9 +21,10 @@ import yaml
 from kft import knobs
 from kft.errors import RecipeError, did_you_mean
 from kft.recipe import COLUMN_KNOBS, Recipe
+from kft.transfer import strategies
 
 # Around the rates that `learning_rate="auto"` stands for: 1e-5 to 3e-4 by the size of the model, 1e-3 for a head alone.
-LEARNING_RATES = {"full": (1e-5, 5e-4), "features": (1e-4, 1e-2)}
+LEARNING_RATES = {"full": (1e-5, 5e-4), "features": (1e-4, 1e-2), "small": (1e-4, 5e-3)}
 
 # What all trials share: with other rows, another split or another measure they could not be compared.
 ROWS = ("train", "validation", "test", *COLUMN_KNOBS, "allow_leaks")
@@ -81,7 +82,8 @@ def default(recipe: Recipe, given: Collection[str]) -> dict[str, Any]:
     >>> default(Recipe(transfer="features"), ["batch_size"])
     {'learning_rate': {'min': 0.0001, 'max': 0.01, 'scale': 'log'}, 'epochs': [2, 3, 4]}
     """
-    low, high = LEARNING_RATES["features" if recipe.transfer == "features" else "full"]
+    kind = "small" if strategies.is_small(recipe.transfer) else recipe.transfer
+    low, high = LEARNING_RATES[kind if kind in LEARNING_RATES else "full"]
     rates = {"min": low, "max": high, "scale": "log"}
     every = {"learning_rate": rates, "batch_size": [16, 32], "epochs": [2, 3, 4]}
     if recipe.max_steps is not None:  # which ends training, whatever epochs says

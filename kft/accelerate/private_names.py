@@ -219,7 +219,18 @@ REPLACED_METHODS: tuple[PrivateName, ...] = (
         "likewise",
         ("call", "self", "query", "value"),
     ),
-    *_listed("keras.layers.Dense", "kft/accelerate/kernels.py", "fused gelu", ("call", "self", "inputs", "training")),
+    *_listed(
+        "keras.layers.Dense",
+        ("kft/accelerate/kernels.py", "kft/transfer/adapters.py"),
+        "fused gelu; what adapters add before it",
+        ("call", "self", "inputs", "training"),
+    ),
+    *_listed(
+        "keras.layers.EinsumDense",
+        "kft/transfer/adapters.py",
+        "what adapters add",
+        ("call", "self", "inputs", "training"),
+    ),
     *_listed(
         "keras.layers.Dropout", "kft/accelerate/kernels.py", "fewer random bits", ("call", "self", "inputs", "training")
     ),

@@ -18,7 +18,7 @@ from kft.errors import RecipeError
 from kft.models.linear import Linear, completed, product
 from kft.transfer.adapters import Adapter, Merged, Part, put, targeted
 
-DOWN, UP = "down", "up"
+DOWN, DOWN_BIAS, UP, UP_BIAS = "down_kernel", "down_bias", "up_kernel", "up_bias"
 SEEDS = 100_003
 
 
@@ -49,17 +49,17 @@ def insert(
 class Bottleneck(Part):
     """`outputs + gelu(outputs D + d) U + u`, where U begins at zero: the layer begins by giving what it gave."""
 
-    later = (f"{DOWN}_kernel", f"{DOWN}_bias")
+    later = (DOWN, DOWN_BIAS)
 
     def __init__(self, linear: Linear, width: int, seed: int):
         super().__init__(name="adapter", dtype=linear.layer.dtype_policy)
         size = linear.layer.kernel.shape[linear.axes.kernel.index(linear.axes.given)]
         limit = 1 / math.sqrt(size)
         uniform = keras.initializers.RandomUniform(-limit, limit, seed=seed)
-        self.down = self.add_weight((size, width), uniform, name=f"{DOWN}_kernel")
-        self.down_bias = self.add_weight((width,), "zeros", name=f"{DOWN}_bias")
-        self.up = self.add_weight((width, size), "zeros", name=f"{UP}_kernel")
-        self.up_bias = self.add_weight((size,), "zeros", name=f"{UP}_bias")
+        self.down = self.add_weight((size, width), uniform, name=DOWN)
+        self.down_bias = self.add_weight((width,), "zeros", name=DOWN_BIAS)
+        self.up = self.add_weight((width, size), "zeros", name=UP)
+        self.up_bias = self.add_weight((size,), "zeros", name=UP_BIAS)
         self.built = True
 
     def computed(self, layer: Any, inputs: Any, training: bool | None) -> Any:

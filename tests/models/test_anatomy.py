@@ -35,7 +35,7 @@ FAMILIES = {
     "XLNet": (SMALL, PLAIN),
     "Albert": ({**PLACED, "embedding_dim": 4}, ("embeddings", "shared_block_1", "pooler")),
     "GPT2": (PLACED, NORMED),
-    "GPTNeoX": (PLACED, NORMED),
+    "GPTNeoX": ({**PLACED, "rotary_percentage": 0.5}, NORMED),
     "OPT": (PLACED, NORMED),
     "Bloom": (SMALL, NORMED),
     "Falcon": (without(SMALL, "num_heads", num_attention_heads=2), NORMED),
