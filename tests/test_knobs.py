@@ -18,7 +18,8 @@ OTHERS = {
     "bad_rows": "drop", "class_weights": "balanced", "pooling": "cls", "contrastive": "cosine", "decoding": "sample",
     "pretrain_objective": "nsp", "schedule": "cosine", "precision": "float32", "distribute": "none", "stop": ["."],
     "learning_rate": 1e-4, "head_learning_rate": 1e-4, "num_layers": 2, "hidden_dim": 8, "num_heads": 2,
-    "lora_alpha": 4.0, "lora_targets": "query", "lora_variant": "dora", "vocabulary_size": 300, "early_stopping_patience": 2, "checkpoint_every": 5, "max_steps": 5,
+    "lora_alpha": 4.0, "lora_targets": "query", "lora_variant": "dora",
+    "vocabulary_size": 300, "early_stopping_patience": 2, "checkpoint_every": 5, "max_steps": 5,
 }  # fmt: skip
 """A value of each knob that is not its default; those left out have one that follows from it."""
 

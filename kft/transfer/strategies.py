@@ -9,13 +9,12 @@ kernels do not train by themselves.
 from __future__ import annotations
 
 import importlib
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from kft.errors import RecipeError, did_you_mean, quoted
+from kft.transfer import choices
 from kft.transfer.rules import Rule, plain
 
 if TYPE_CHECKING:
@@ -117,15 +116,6 @@ def is_small(transfer: str) -> bool:
     return bool(choosing) and all(strategy.is_small for strategy in choosing)
 
 
-def has_adapters(transfer: str) -> bool:
-    """Whether variables are put into the model.
-
-    >>> has_adapters("lora:8"), has_adapters("bitfit")
-    (True, False)
-    """
-    return any(STRATEGIES[name].insert for name, _ in parse(transfer))
-
-
 def apply(
     model: Any, transfer: str, settings: Mapping[str, Any] | None = None, *, seed: int = 0, head_rate: float = 1.0
 ) -> Transfer:
@@ -185,10 +175,10 @@ def rules(
     read = [block for block in blocks if block.is_read]
     parts = {id(variable): adapter for adapter in adapters for variable in adapter.variables}
     of_parts = {p: v for block in read for p, v in block.variables.items() if id(v) in parts and v.trainable}
-    chosen = {*_chosen(asked, read), *of_parts, *_paths(block for block in read if block.role == "head")}
+    chosen = {*_chosen(asked, read), *of_parts, *choices.paths_of(block for block in read if block.role == "head")}
     variables = {path: v for block in blocks for path, v in block.variables.items() if v.trainable}
     made = {path: replace(plain(v), frozen=path not in chosen) for path, v in variables.items()}
-    for path in _paths(block for block in read if block.role == "head"):
+    for path in choices.paths_of(block for block in read if block.role == "head"):
         made[path] = replace(made[path], rate=head_rate)
     for path, variable in of_parts.items():
         part = parts[id(variable)].part
@@ -206,136 +196,8 @@ def _chosen(asked: Sequence[tuple[str, Any]], read: Sequence[Block]) -> set[str]
     """The paths of the pretrained variables that train, without those of the head; all where no strategy chooses."""
     strategies = [(STRATEGIES[name], argument) for name, argument in asked if not STRATEGIES[name].change]
     if not strategies:
-        return set(everything(read, None))
+        return set(choices.everything(read, None))
     return {path for strategy, argument in strategies if strategy.choose for path in strategy.choose(read, argument)}
-
-
-def _paths(blocks: Iterable[Block]) -> list[str]:
-    """The paths of all variables of these blocks that can train."""
-    return [path for block in blocks for path, variable in block.variables.items() if variable.trainable]
-
-
-# -- what trains -----------------------------------------------------------------------------------------------------
-
-
-def everything(blocks: Sequence[Block], _: Any) -> Collection[str]:
-    """All variables."""
-    return _paths(blocks)
-
-
-def nothing(_: Sequence[Block], __: Any) -> Collection[str]:
-    """None but the head."""
-    return ()
-
-
-def last(blocks: Sequence[Block], count: int) -> Collection[str]:
-    """The last blocks, and all that stands above the lowest of them.
-
-    Raises:
-        RecipeError: There are fewer blocks.
-    """
-    return _paths(blocks[_places(blocks, "last", count)[-count] :])
-
-
-def _places(blocks: Sequence[Block], name: str, count: int) -> list[int]:
-    """Where in a sequence of blocks those are that are counted, at least so many."""
-    places = [place for place, block in enumerate(blocks) if block.role == "block"]
-    if count > len(places):
-        names = _shortened([blocks[place].name for place in places])
-        raise RecipeError(
-            f"transfer: found {name}:{count}, expected at most {len(places)}, as there are blocks: {names}."
-        )
-    return places
-
-
-def first(blocks: Sequence[Block], count: int) -> Collection[str]:
-    """The first blocks, and the embeddings below them.
-
-    Raises:
-        RecipeError: There are fewer blocks.
-    """
-    places = _places(blocks, "first", count)[:count]
-    stacks = {"", *(blocks[place].stack for place in places)}
-    below = [block for block in blocks if block.role == "embeddings" and block.stack in stacks]
-    return _paths([*below, *(blocks[place] for place in places)])
-
-
-def biases(blocks: Sequence[Block], _: Any) -> Collection[str]:
-    """All biases, those of norms among them.
-
-    Reference:
-        BitFit: Ben Zaken et al., 2022, https://arxiv.org/abs/2106.10199
-
-    Raises:
-        RecipeError: There are none, as in T5 and Llama.
-    """
-    found = [path for path in _paths(blocks) if re.search(r"(^|/)(\w*_)?(bias|beta)(#\d+)?$", path)]
-    return _some("bitfit", "biases", found, blocks)
-
-
-def norms(blocks: Sequence[Block], _: Any) -> Collection[str]:
-    """The variables of the layers that norm.
-
-    Raises:
-        RecipeError: There are none.
-    """
-    from kft.accelerate.internals import layers_of
-
-    inside = [part for block in blocks if block.role != "head" for layer in block.layers for part in layers_of(layer)]
-    own = {id(v) for part in inside if "norm" in type(part).__name__.lower() for v in part.variables}
-    found = [path for block in blocks for path in _paths([block]) if id(block.variables[path]) in own]
-    return _some("norms", "layers that norm", found, blocks)
-
-
-def _some(name: str, kind: str, found: list[str], blocks: Sequence[Block]) -> list[str]:
-    heads = set(_paths(block for block in blocks if block.role == "head"))
-    if not set(found) - heads:
-        raise RecipeError(f"transfer: {name} trains {kind}, and this model has none outside its head.")
-    return found
-
-
-def matching(blocks: Sequence[Block], pattern: str) -> Collection[str]:
-    """The variables of the blocks whose name matches, and those whose own path does.
-
-    Raises:
-        RecipeError: None does.
-    """
-    found = [
-        path
-        for block in blocks
-        for path in _paths([block])
-        if fnmatchcase(block.name, pattern) or fnmatchcase(path, pattern)
-    ]
-    if not found:
-        names = ", ".join(block.name for block in blocks)
-        example = next(iter(_paths(block for block in blocks if block.role == "block")), "")
-        raise RecipeError(
-            f"transfer: layers:{pattern} matches no block and no variable. The blocks are: {names}. Paths of variables "
-            f"are such as {example}: put * around a part of one, as in layers:*kernel."
-        )
-    return found
-
-
-# -- how it trains ---------------------------------------------------------------------------------------------------
-
-
-def layer_decay(blocks: Sequence[Block], made: Mapping[str, Rule], rate: float) -> dict[str, Rule]:
-    """Each block's rate is that of the one above it times `rate`; the embeddings are the lowest block.
-
-    The highest block, and pooler or final norm above it, have the learning rate itself; the head keeps its own. In an
-    encoder with a decoder each of the two is counted from its own top.
-
-    Reference:
-        Howard and Ruder, 2018, sec. 3.2, https://arxiv.org/abs/1801.06146
-    """
-    heights = {block.stack: block.index for block in blocks if block.role == "block"}
-    found = dict(made)
-    for block in blocks:
-        height = heights.get(block.stack, max(heights.values(), default=0))
-        if block.role in ("block", "embeddings"):
-            for path in _paths([block]):
-                found[path] = replace(found[path], rate=found[path].rate * rate ** (height - block.index))
-    return found
 
 
 # -- how it is written -----------------------------------------------------------------------------------------------
@@ -385,10 +247,6 @@ def lora_variants(text: str | Sequence[str]) -> str:
     return "+".join(dict.fromkeys(names))
 
 
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names if len(names) < 4 else [names[0], names[1], "…", names[-1]])
-
-
 _Insert = Callable[..., "list[Adapter]"]
 
 
@@ -404,22 +262,22 @@ def _by(module: str) -> _Insert:
 
 _NOTHING, _COUNT = "nothing after it", "a number of blocks, as in last:2"
 STRATEGIES: dict[str, Strategy] = {
-    "full": Strategy("full", _none, _NOTHING, choose=everything),
-    "features": Strategy("features", _none, _NOTHING, choose=nothing),
-    "last": Strategy("last:N", _count, _COUNT, choose=last),
-    "first": Strategy("first:N", _count, "a number of blocks, as in first:2", choose=first),
+    "full": Strategy("full", _none, _NOTHING, choose=choices.everything),
+    "features": Strategy("features", _none, _NOTHING, choose=choices.nothing),
+    "last": Strategy("last:N", _count, _COUNT, choose=choices.last),
+    "first": Strategy("first:N", _count, "a number of blocks, as in first:2", choose=choices.first),
     "layers": Strategy(
-        "layers:PATTERN", _pattern, "names of blocks or variables, as in layers:block_1*", choose=matching
+        "layers:PATTERN", _pattern, "names of blocks or variables, as in layers:block_1*", choose=choices.matching
     ),
-    "bitfit": Strategy("bitfit", _none, _NOTHING, choose=biases, is_small=True),
-    "norms": Strategy("norms", _none, _NOTHING, choose=norms, is_small=True),
+    "bitfit": Strategy("bitfit", _none, _NOTHING, choose=choices.biases, is_small=True),
+    "norms": Strategy("norms", _none, _NOTHING, choose=choices.norms, is_small=True),
     "lora": Strategy("lora:RANK", _count, "a rank, as in lora:8", insert=_by("lora"), is_small=True),
     "ia3": Strategy("ia3", _none, _NOTHING, insert=_by("ia3"), is_small=True),
     "adapters": Strategy(
         "adapters:WIDTH", _count, "a width, as in adapters:16", insert=_by("bottleneck"), is_small=True
     ),
     "layer_decay": Strategy(
-        "layer_decay:RATE", _share, "a number above 0, at most 1, as in layer_decay:0.9", change=layer_decay
+        "layer_decay:RATE", _share, "a number above 0, at most 1, as in layer_decay:0.9", change=choices.layer_decay
     ),
 }
 """All strategies."""
