@@ -27,7 +27,7 @@ import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers, trainers
 
-from kft.models import original_tokenizers
+from kft.models import original_tokenizers, tokenizer_files
 from kft.text import offsets
 
 SHOWN = 3
@@ -197,7 +197,7 @@ def configurations(data: Path, root: Path, lines: list[str]) -> Iterator[tuple[s
     gpt2 = json.loads((data / "vocab_gpt2" / "encoder.json").read_text(encoding="utf-8"))
     lines_of_merges = (data / "vocab_gpt2" / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:]
     merges = [tuple(line.split(" ")) for line in lines_of_merges if line]
-    pattern = original_tokenizers.LLAMA3_SPLIT
+    pattern = tokenizer_files.LLAMA3_SPLIT
     pairs = trained_pairs(lines, pattern)
     albert = (data / "vocab_albert" / "spiece.model").read_bytes()
     multilingual = trained_unigram(lines)

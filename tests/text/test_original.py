@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers, trainers
 
-from kft.models import original_tokenizers
+from kft.models import original_tokenizers, tokenizer_files
 from kft.text import offsets, rules
 
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -125,7 +125,7 @@ QUOTES = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
 LLAMA = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"]
 QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 DIGITS = pre_tokenizers.Digits(individual_digits=True)
-LLAMA3_SPLIT = original_tokenizers.LLAMA3_SPLIT
+LLAMA3_SPLIT = tokenizer_files.LLAMA3_SPLIT
 MAKERS = {
     "uncased": bert(lowercase=True),
     "cased": bert(lowercase=False),
