@@ -52,7 +52,9 @@ def of_keras_hub(tokenizer: Any) -> Any:
 
 
 def of_hugging_face(handle: str, tokenizer_class: Any, config: Mapping[str, Any]) -> Any:
-    """The tokenizer of a Hugging Face directory, which reads texts as the `tokenizers` library does by its files.
+    """The tokenizer of a Hugging Face directory, which reads texts as the model's authors did.
+
+    Its ids are those of the `tokenizers` library by the same files; docs/tokenizers.md says which are not.
 
     Args:
         handle: The directory, or what KerasHub's `from_preset` takes.
@@ -167,5 +169,5 @@ def _sentence_piece(files: Files, tokenizer_class: Any) -> Any:
     special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
     if files.model_type == "albert":
         special = ("[CLS]", "[SEP]", "<pad>", "<unk>", "[MASK]")
-    changes = sentence_piece_changes(files)
-    return rules.attach(tokenizer, Rules(files.added(ids, special, has_normalizers=True), changes, "sentencepiece"))
+    added, changes = files.added(ids, special, has_normalizers=True), sentence_piece_changes(files)
+    return rules.attach(tokenizer, Rules(added, changes, "albert" if files.model_type == "albert" else "sentencepiece"))

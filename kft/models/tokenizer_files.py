@@ -227,13 +227,19 @@ def byte_pair_settings(files: Files) -> tuple[Split, bool, tuple[Normalizer, ...
 
 
 def sentence_piece_changes(files: Files) -> tuple[Normalizer, ...]:
-    """What is done to a text before the SentencePiece model, which has a normalizer of its own."""
+    """What is done to a text before the SentencePiece model, which has a normalizer of its own.
+
+    ALBERT's steps are those of its authors' code, also where tokenizer.json has what comes near: `str.split` takes the
+    control characters U+001C to U+001F and U+0085 as spaces, and accents are told by their combining class.
+    """
+    is_albert = files.model_type == "albert"
+    spaces: list[Normalizer] = ["spaces"] if is_albert and files.settings.get("remove_space", True) else []
     if files.pipeline is None:
-        if files.model_type != "albert":
+        if not is_albert:
             return ()
         given = files.settings
-        changes: list[Normalizer] = ["quotes"]
-        changes += [] if given.get("keep_accents", False) else ["nfkd", "marks"]
+        changes: list[Normalizer] = ["quotes", *spaces]
+        changes += [] if given.get("keep_accents", False) else ["nfkd", "combining"]
         changes += ["lower"] if given.get("do_lower_case", True) else []
         return tuple(changes)
     found: list[Normalizer] = []
@@ -245,7 +251,7 @@ def sentence_piece_changes(files: Files) -> tuple[Normalizer, ...]:
         elif kind in ("NFKD", "NFKC", "NFC", "NFD"):
             found.append(kind.lower())
         elif kind == "StripAccents":
-            found.append("marks")
+            found.append("combining" if is_albert else "marks")
         elif kind == "Lowercase":
             found.append("lower")
         elif kind == "Precompiled" or (kind == "Replace" and pattern.get("Regex") == " {2,}") or kind == "Strip":
@@ -255,4 +261,4 @@ def sentence_piece_changes(files: Files) -> tuple[Normalizer, ...]:
     kinds = [step.get("type") for step in files.pre_tokenizers()]
     if kinds not in (["Metaspace"], ["WhitespaceSplit", "Metaspace"]):
         raise files.refusal("tokenizer.json", "pre_tokenizer", kinds, "Metaspace")
-    return tuple(found)
+    return (*found[:1], *spaces, *found[1:]) if found[:1] == ["quotes"] else (*spaces, *found)

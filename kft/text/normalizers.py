@@ -1,12 +1,13 @@
 """Changes that tokenizers make to a text before they cut it into words, in TensorFlow graph code.
 
-Each is the one of that name in the `tokenizers` library, or a part of it. They differ from it in characters that came
-to Unicode after the version that a library knows.
+Each is the one of that name in the `tokenizers` library, or a part of it; `spaces` and `combining` are steps of the
+code of ALBERT's authors. They differ in characters that came to Unicode after the version that a library knows.
 """
 
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -62,6 +63,18 @@ def _cases() -> tuple[np.ndarray, np.ndarray]:
     return upper, lower
 
 
+def _without_combining(strings: tf.Tensor) -> tf.Tensor:
+    """Without the characters of a combining class: accents, but not the vowels of Indic and Thai, nor U+FE0F."""
+    return tf.strings.regex_replace(strings, _combining(), "")
+
+
+@functools.cache
+def _combining() -> str:
+    """The pattern of one such character."""
+    codes = [code for code in range(0x110000) if unicodedata.combining(chr(code))]
+    return "[" + "".join(rf"\x{{{code:X}}}" for code in codes) + "]"
+
+
 def _form(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda strings: tensorflow_text.normalize_utf8(strings, name)
 
@@ -79,6 +92,8 @@ CHANGES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "nfkd": _form("NFKD"),
     "nonspacing": _replaced(r"\p{Mn}", ""),
     "marks": _replaced(r"\p{M}", ""),
+    "combining": _without_combining,
     "lower": _lower,
     "quotes": _replaced(QUOTES, '"'),
+    "spaces": _replaced(rf"[{SPACES}\x{{1C}}-\x{{1F}}]", " "),  # what Python's `str.split` cuts at
 }

@@ -56,7 +56,7 @@ READERS = {
 SPLITS = {
     WordPieceTokenizer: ("bert",),
     BytePairTokenizer: tuple(bytepair.WORDS),
-    SentencePieceTokenizer: ("sentencepiece",),
+    SentencePieceTokenizer: ("sentencepiece", "albert"),
 }
 
 

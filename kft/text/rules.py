@@ -21,8 +21,10 @@ from kft.errors import PresetError
 FILE = "rules.json"
 """Beside the vocabulary, where KerasHub does not look."""
 
-Normalizer = Literal["clean", "cjk", "nfc", "nfd", "nfkc", "nfkd", "nonspacing", "marks", "lower", "quotes"]
-Split = Literal["bert", "gpt2", "gpt2_digits", "llama3", "qwen2", "sentencepiece"]
+Normalizer = Literal[
+    "clean", "cjk", "nfc", "nfd", "nfkc", "nfkd", "nonspacing", "marks", "combining", "lower", "quotes", "spaces"
+]
+Split = Literal["bert", "gpt2", "gpt2_digits", "llama3", "qwen2", "sentencepiece", "albert"]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 import unicodedata
 
 import keras_hub
@@ -33,6 +34,7 @@ TEXTS = [
     "``quoted'' ''x`` ‘a’ “b” – — $5 a+b=c ^_^",
     "中文和English混合，全角１２Ａｂ。 日本語テスト ภาษาไทย",
     "a" * 120 + " " + "ก" * 60 + " " + "ก" * 101 + " b",
+    "In 2010, or (2010, 7, 17, 5,) ３，",
     "   leading and trailing   ",
     "",
     " ",
@@ -87,7 +89,7 @@ def unigram(model_type, *before):
         own |= {"control_symbols": "[MASK]"}
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([*TEXTS, *(text.lower() for text in TEXTS)] * 2),
+            sentence_iterator=iter([*TEXTS, *(text.lower() for text in TEXTS), "2010, 2010, 2010,"] * 2),
             model_writer=model,
             vocab_size=300,
             hard_vocab_limit=False,
@@ -120,7 +122,7 @@ def written(folder, model_type, library, **given):
     return library
 
 
-DIFFERENT_LIBRARIES = ("albert", "albert_cased", "xlm_roberta")
+SENTENCE_PIECE = ("albert", "albert_cased", "xlm_roberta")
 QUOTES = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
 LLAMA = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"]
 QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -183,25 +185,109 @@ def _without_spaces(text, start, end):
     return (seen[0], seen[-1] + 1) if seen else (start, end)
 
 
-# In these SentencePiece itself, which kft runs, differs from its translation in the `tokenizers` library: next line
-# characters, Hangul in parts, and which of two ways to cut a word wins where both are as likely.
-OTHERWISE = ("\x85", "\u1112", "…", "Ⅷ", "กก")
+def authors(name, tokenizer):
+    """From a text to ids, as the code of the authors of ALBERT and XLM-RoBERTa has them."""
+    model = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.proto)
+    added = sorted(rules.of(tokenizer).added, key=lambda token: -len(token.text))
+    pattern = "|".join((r"\s*" if token.takes_left else "") + re.escape(token.text) for token in added)
+    numbers = {token.text: token.id for token in added}
+
+    def part(text):
+        if name == "xlm_roberta":
+            return [3 if number == 0 else number + 1 for number in model.encode(text)]
+        text = " ".join(text.split()).replace("``", '"').replace("''", '"')
+        if name == "albert":
+            plain = unicodedata.normalize("NFKD", text)
+            # By character, as kft does: Python has another sigma at the end of a word.
+            text = "".join(character.lower() for character in plain if not unicodedata.combining(character))
+        pieces = []
+        for piece in model.encode(text, out_type=str):
+            if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit():
+                head = model.encode(piece[:-1].replace("▁", ""), out_type=str)
+                if piece[0] != "▁" and head[0][0] == "▁":
+                    head = [*([head[0][1:]] if len(head[0]) > 1 else []), *head[1:]]
+                pieces += [*head, ","]
+            else:
+                pieces.append(piece)
+        return [model.piece_to_id(piece) for piece in pieces]
+
+    def read(text):
+        ids, place = [], 0
+        for match in re.finditer(pattern, text):
+            ids += [*part(text[place : match.start()]), numbers[match.group().strip()]]
+            place = match.end()
+        return ids + part(text[place:])
+
+    return read
+
+
+def is_tie(tokenizer, ids, other):
+    """Whether two ways to cut a text into pieces are as likely, within the rounding of float32."""
+    parsed = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.proto)
+    score = {piece.piece: piece.score for piece in parsed.pieces}
+    ways = [[tokenizer.id_to_token(number) for number in way] for way in (ids, other)]
+    first, second = (sum(score.get(token, 0) for token in way) for way in ways)
+    return "".join(ways[0]) == "".join(ways[1]) and first == pytest.approx(second, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_ids_and_offsets_are_those_of_the_original(opened, name):
-    library, _, graph = opened(name)
+    library, tokenizer, graph = opened(name)
+    right = authors(name, tokenizer) if name in SENTENCE_PIECE else None
     found = zip(TEXTS, *(ragged.to_list() for ragged in graph(tf.constant(TEXTS))), strict=True)
+    num_alike = 0
     for text, ids, starts, ends in found:
-        if name in DIFFERENT_LIBRARIES and any(part in text for part in OTHERWISE):
-            continue
         expected = library.encode(text, add_special_tokens=False)
+        if right is not None:
+            assert ids == right(text) or is_tie(tokenizer, ids, right(text)), text
+            if ids != expected.ids:  # docs/tokenizers.md says where
+                continue
         assert ids == expected.ids, text
+        num_alike += 1
         spans = zip(expected.tokens, starts, ends, expected.offsets, strict=True)
         for token, start, end, theirs in spans:
             # A space that is a token by itself is that space here, and in the library the letter after it.
+            # SentencePiece gives a character that becomes several pieces to the last of them.
+            if right is not None and token == "▁1" and text[slice(*theirs)] == "½":
+                continue
             if token not in ("▁", "Ġ") and not (name == "qwen2" and unicodedata.normalize("NFC", text) != text):
                 assert alike(text, (start, end), theirs), (text, token)
+    assert num_alike >= len(TEXTS) / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "normal"),
+    [
+        ("albert", "a\x85b\x1cc", "a b c"),
+        ("albert_cased", "a\x85b\x1cc", "a b c"),
+        ("albert", "\u1112\u1161\u11ab", "\ud55c"),  # Hangul in parts, which the library leaves in parts
+        ("xlm_roberta", "\u1112\u1161\u11ab", "\ud55c"),
+    ],
+)
+def test_sentence_piece_normalises_as_the_authors_code(opened, name, text, normal):
+    _, tokenizer, graph = opened(name)
+    ids = graph(tf.constant([text, normal])).ids.to_list()
+    assert ids[0] == ids[1] == authors(name, tokenizer)(text)
+
+
+def test_albert_has_a_comma_after_a_digit_as_a_token_of_its_own(opened):
+    library, tokenizer, graph = opened("albert")
+    text = "in 2010, ２０１０，(2010,"
+    assert "▁2010," in library.encode(text, add_special_tokens=False).tokens
+    ids, starts, ends = (ragged.to_list()[0] for ragged in graph(tf.constant([text])))
+    spans = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    commas = [span for number, span in zip(ids, spans, strict=True) if number == tokenizer.token_to_id(",")]
+    assert commas == [",", "，", ","]
+    apart = [span.strip() for span, _ in itertools.groupby(spans)]  # the digits of a year share its span
+    assert "".join(apart) == text.replace(" ", "")
+
+
+def test_rules_of_a_run_saved_before_are_kept(opened, tmp_path):
+    _, tokenizer, _ = opened("albert")
+    former = rules.Rules(rules.of(tokenizer).added, ("quotes", "nfkd", "marks", "lower"), "sentencepiece")
+    rules.write(tmp_path, former)
+    again = rules.attach(keras_hub.tokenizers.AlbertTokenizer(proto=tokenizer.proto), rules.read(tmp_path))
+    assert tokenizer.token_to_id("▁2010,") in again.tokenize(tf.constant("in 2010, on")).numpy().tolist()
 
 
 PIECES = [
@@ -227,7 +313,7 @@ PIECES += ["[SEP]", "<mask>", "<s>", "<|endoftext|>", "\u00ad", "\u200d", "😀"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in MAKERS if name not in DIFFERENT_LIBRARIES])
+@pytest.mark.parametrize("name", [name for name in MAKERS if name not in SENTENCE_PIECE])
 @settings(max_examples=100, deadline=None)
 @given(batch=st.lists(st.lists(st.sampled_from(PIECES), max_size=10).map("".join), max_size=4))
 def test_any_text(opened, name, batch):
@@ -251,8 +337,9 @@ def test_a_saved_tokenizer_reads_alike_and_opens_with_plain_keras_hub(opened, na
     assert again.tokenize(tf.constant(TEXTS)).to_list() == graph(tf.constant(TEXTS)).ids.to_list()
 
 
-def test_a_saved_model_gives_the_same(opened, tmp_path):
-    _, tokenizer, graph = opened("uncased")
+@pytest.mark.parametrize("name", ["uncased", "albert"])
+def test_a_saved_model_gives_the_same(opened, name, tmp_path):
+    _, tokenizer, graph = opened(name)
     module = tf.Module()
     module.tokenizer = tokenizer
     module.read = tf.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
