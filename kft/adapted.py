@@ -49,7 +49,8 @@ def opened(path: Path, recipe: Recipe, problem: Problem, base: str | None = None
         raise RunError(f"{path}: {name} is not the base that it was trained on: {differing} {advice}")
     with seeding.seeded(recipe.seed):
         model = problem.build.model(preset, max_length=about.max_length, dtype="float32", seed=recipe.seed)
-        transfer = strategies.apply(model, recipe.transfer, recipe.adapter_settings, seed=recipe.seed)
+        settings = {**recipe.adapter_settings, "lora_start": None}  # what it began with is in the delta
+        transfer = strategies.apply(model, recipe.transfer, settings, seed=recipe.seed)
     deltas.restore(path / deltas.FILE, model, transfer.changed(model))
     return model, transfer.adapters
 
@@ -88,6 +89,25 @@ def merge(
             own = {"sha256", run_directory.OWN_SUM, "finished"}
             kept = {name: value for name, value in manifest.items() if name not in own}
             run_directory.finish(out, kept)
+
+
+def write_peft(path: Path, out: Path, recipe: Recipe, problem: Problem, base: str | None = None) -> None:
+    """Writes the LoRA of a run, and its head, as Hugging Face's PEFT does.
+
+    Raises:
+        RunError: The run is not one of LoRA alone, or has no such form; `out` is not empty or not writable.
+    """
+    from kft.transfer import peft
+
+    if not is_delta(path) or [name for name, _ in strategies.parse(recipe.transfer)] != ["lora"]:
+        raise RunError(
+            f"{path}: transfer: found {recipe.transfer}, expected lora:RANK alone, which is what PEFT's files hold."
+        )
+    model, adapters = opened(path, recipe, problem, base)
+    run_directory.refuse_occupied(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with disk.writing_folder(out, RunError) as folder:
+        peft.write(folder, model, adapters, base or recipe.preset)
 
 
 def _difference(expected: Mapping[str, str], found: Mapping[str, str]) -> str:

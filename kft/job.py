@@ -195,7 +195,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         notes = examples.token_notes(model.preprocessor, stores["train"], data.training_rows["train"])
         notes += _on_comparisons(objective, recipe, chosen, micro_batches)
         warning = unknown.warning(recipe.preset, unknown_share)
-        notes += [] if warning is None else [warning]
+        notes += [*transfer.notes, *([] if warning is None else [warning])]
         data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *notes])))
         trained, frozen = parameters(model)
         plain = data.problem.build.network(model, len(data.text_columns))

@@ -27,6 +27,7 @@ class SharedKnobs(TypedDict, total=False):
     lora_dropout: float
     lora_targets: str | Sequence[str]
     lora_variant: str | Sequence[str]
+    lora_start: str | Path | None
     lora_plus_ratio: float
 
     # Rows and splits

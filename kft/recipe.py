@@ -120,6 +120,9 @@ class Recipe(pydantic.BaseModel):
         "plain, or some of rslora (alpha over the root of the rank), dora (the length of each column trains by itself) "
         "and pissa (a start from the largest singular values), with + between them.",
     )
+    lora_start: str | None = lora(
+        None, "Folder with PEFT's adapter_model.safetensors that LoRA begins with; for BERT and Llama."
+    )
     lora_plus_ratio: float = lora(
         1.0, "How often the learning rate of LoRA's first matrix its second one has (LoRA+: 16).", gt=0, le=100
     )

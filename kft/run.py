@@ -164,6 +164,23 @@ class Run:
         adapted.merge(self.path, Path(path), self.recipe, self.problem, self.manifest, self.base)
         return load(path)
 
+    def save_peft(self, path: str | Path) -> Path:
+        """Writes the matrices of LoRA and the head as Hugging Face's PEFT does, for BERT and Llama.
+
+        Args:
+            path: A directory that does not exist, or is empty.
+
+        Returns:
+            The directory, with `adapter_config.json` and `adapter_model.safetensors`.
+
+        Raises:
+            RunError: The run is not one of LoRA alone, or PEFT's files cannot hold it.
+        """
+        from kft import adapted
+
+        adapted.write_peft(self.path, Path(path), self.recipe, self.problem, self.base)
+        return Path(path)
+
     def _check_widths(self, model: Any) -> None:
         """Compares the outputs of a saved model with those that its label spec asks for.
 

@@ -45,9 +45,10 @@ def compared(rows, preset, folder, transfer):
     histories = [(run.path / "history.jsonl").read_text() for run in (whole, resumed)]
     pairs = zip(whole.model.weights, resumed.model.weights, strict=True)
     pretrained = keras_hub.models.Backbone.from_preset(preset).weights
+    own = [weight for weight in resumed.model.backbone.weights if "/lora/" not in weight.path]
     moved = [
         weight.path
-        for weight, before in zip(resumed.model.backbone.weights, pretrained, strict=True)
+        for weight, before in zip(own, pretrained, strict=True)
         if not np.array_equal(np.array(weight), np.array(before))
     ]
     return {

@@ -16,6 +16,7 @@ from kft.recipe import Recipe
 ROOT = Path(kft.__file__).parents[1]
 WIDER = {
     **{"validation": Any, "test": Any, "preset": str | Path, "data_dir": str | Path | None, "out": str | Path | None},
+    "lora_start": str | Path | None,
     **{"stop": str | Sequence[str], "lora_targets": str | Sequence[str], "lora_variant": str | Sequence[str]},
     "accelerate": bool | str | Sequence[str],
     "class_weights": Literal["balanced"] | Mapping[str, float] | Mapping[int, float] | Mapping[float, float] | None,

@@ -41,7 +41,7 @@ class About:
     base: Mapping[str, str]
     max_length: int
     transfer: str
-    settings: Mapping[str, str | float]
+    settings: Mapping[str, str | float | None]
     roles: Mapping[str, str]
 
 
@@ -50,7 +50,7 @@ class _Written(TypedDict):
     base: dict[str, str]
     max_length: Annotated[int, pydantic.Field(ge=1)]
     transfer: str
-    settings: dict[str, str | float]
+    settings: dict[str, str | float | None]
     roles: dict[str, str]
 
 

@@ -127,27 +127,27 @@ class LowRank(Part):
             outputs = ops.multiply(outputs, self._of_outputs(ops.cast(factor, outputs.dtype)))
         return completed(layer, outputs)
 
-    def of_rows(self, rows: Any, training: bool | None) -> Any:
-        """What is added for inputs with one axis that is summed over, the last: `(…, rows of the kernel)`."""
-        if self.drop is not None:
-            rows = self.drop(rows, training=training)
-        first, second = self._factors()
-        return ops.matmul(ops.matmul(rows, first) * self.scale, second)
-
-    def merged(self, kernel: np.ndarray, bias: np.ndarray | None) -> Merged:
-        first, second = (np.asarray(ops.convert_to_numpy(factor), np.float64) for factor in self._factors())
-        joined = self._joined(kernel) + self.scale * first @ second
-        if self.magnitude is not None:
-            lengths = np.sqrt((joined**2).sum(axis=0))
-            joined = joined * (np.asarray(ops.convert_to_numpy(self.magnitude), np.float64) / lengths)
-        return self.axes.spread(joined, kernel.shape), bias
-
-    def _factors(self) -> tuple[Any, Any]:
+    def factors(self) -> tuple[Any, Any]:
         """A and B, the start that is subtracted beside them."""
         if self.start_a is None or self.start_b is None:
             return ops.convert_to_tensor(self.a), ops.convert_to_tensor(self.b)
         first = ops.concatenate([self.a, self.start_a], axis=1)
         return first, ops.concatenate([self.b, ops.negative(self.start_b)], axis=0)
+
+    def of_rows(self, rows: Any, training: bool | None) -> Any:
+        """What is added for inputs with one axis that is summed over, the last: `(…, rows of the kernel)`."""
+        if self.drop is not None:
+            rows = self.drop(rows, training=training)
+        first, second = self.factors()
+        return ops.matmul(ops.matmul(rows, first) * self.scale, second)
+
+    def merged(self, kernel: np.ndarray, bias: np.ndarray | None) -> Merged:
+        first, second = (np.asarray(ops.convert_to_numpy(factor), np.float64) for factor in self.factors())
+        joined = self._joined(kernel) + self.scale * first @ second
+        if self.magnitude is not None:
+            lengths = np.sqrt((joined**2).sum(axis=0))
+            joined = joined * (np.asarray(ops.convert_to_numpy(self.magnitude), np.float64) / lengths)
+        return self.axes.spread(joined, kernel.shape), bias
 
     def _added(self, inputs: Any, training: bool | None) -> Any:
         if not self.is_einsum:
@@ -155,7 +155,7 @@ class LowRank(Part):
         if self.drop is not None:
             inputs = self.drop(inputs, training=training)
         axes, sizes = self.axes, dict(zip(self.axes.kernel, self.kernel_shape, strict=True))
-        first, second = self._factors()
+        first, second = self.factors()
         rank = next(letter for letter in "rstuvwxyz" if letter not in axes.inputs + axes.outputs + axes.kernel)
         first = ops.reshape(first, [*(sizes[axis] for axis in axes.contracted), -1])
         second = ops.reshape(second, [-1, *(sizes[axis] for axis in axes.given)])
@@ -164,7 +164,7 @@ class LowRank(Part):
 
     def _lengths(self, kernel: Any) -> Any:
         """The length of each column of kernel and product, in float32: `(columns,)`."""
-        first, second = self._factors()
+        first, second = self.factors()
         whole = ops.cast(kernel, "float32") + self.scale * ops.matmul(
             ops.cast(first, "float32"), ops.cast(second, "float32")
         )

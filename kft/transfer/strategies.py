@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kft.errors import RecipeError, did_you_mean, quoted
@@ -56,11 +57,13 @@ class Transfer:
         blocks: Of the model, with its adapters.
         rules: By path.
         adapters: That were put into it.
+        notes: What the user should know of them.
     """
 
     blocks: tuple[Block, ...]
     rules: Mapping[str, Rule]
     adapters: tuple[Adapter, ...]
+    notes: tuple[str, ...] = ()
 
     def changed(self, model: Any) -> list[Any]:
         """The weights that are others than those of the pretrained model: head, adapters and all that trains."""
@@ -147,7 +150,17 @@ def apply(
             blocks = anatomy.blocks(model)
     ruled = rules(transfer, blocks, head_rate, adapters, settings or {})
     freeze(blocks, ruled)
-    return Transfer(blocks, ruled, tuple(adapters))
+    return Transfer(blocks, ruled, tuple(adapters), _begun(model, adapters, (settings or {}).get("lora_start")))
+
+
+def _begun(model: Any, adapters: Sequence[Adapter], start: str | None) -> tuple[str, ...]:
+    """Lets LoRA begin with the matrices of a folder of PEFT's, where there is one, and says what was not read."""
+    if not start:
+        return ()
+    from kft.transfer import peft
+
+    unread = peft.read(Path(start), model, adapters)
+    return (f"lora_start: not read: {', '.join(unread)}. The head is trained anew.",) if unread else ()
 
 
 def rules(

@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_hub.src.utils.keras_utils import gelu_approximate
 
 from kft.accelerate import kernels
+from kft.transfer import strategies
 
 ONES = np.ones((50, 4001), np.float32)
 
@@ -224,3 +225,31 @@ def test_layers_of_unlike_settings_share_nothing():
     backbone = encoder()
     backbone.transformer_layers[1].dropout = 0.2
     assert [len(alike) for alike in kernels._encoder_layers(backbone)] == [2, 1]
+
+
+@pytest.mark.parametrize("targets", ["all", "key+feed-forward", "output+value"])
+def test_lora_keeps_the_kernels_and_the_numbers_and_gradients(targets):
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    sizes = {"vocabulary_size": 20, "num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+    backbone = keras_hub.models.BertBackbone(**sizes, max_sequence_length=12, dropout=0.0)
+    model = keras_hub.models.BertTextClassifier(backbone, 2, preprocessor=None, dropout=0.0, compile=False)
+    settings = {"lora_alpha": 8.0, "lora_dropout": 0.0, "lora_targets": targets, "lora_variant": "plain"}
+    strategies.apply(model, "lora:2", settings)
+    random = np.random.default_rng(0)
+    model.set_weights([weight + random.normal(size=weight.shape) / 3 for weight in model.get_weights()])
+    features = {name: tf.constant(random.integers(1, 2, (3, 5)), tf.int32) for name in model.input}
+    features["token_ids"] = tf.constant(random.integers(2, 20, (3, 5)), tf.int32)
+
+    def found():
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(model(features, training=True) * [1.0, 2.0])
+        return [total, *tape.gradient(total, [weight.value for weight in model.trainable_weights])]
+
+    by_keras = found()
+    assert kernels.use(model) == []
+    assert {type(layer.call.func).__name__ for layer in backbone.transformer_layers} == {
+        "function"
+    }  # one graph for both
+    for one, other in zip(found(), by_keras, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

@@ -14,9 +14,10 @@ SCRIPT = Path(__file__).parents[1] / "resumed_fit.py"
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transfer", ["last:1+layer_decay:0.9", "lora:4"])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_a_resumed_fit_of_the_last_block_is_the_same_to_the_bit(backend, message_rows, tiny_preset, tmp_path):
-    asked = (tiny_preset, tmp_path, "last:1+layer_decay:0.9")
+def test_a_resumed_fit_of_a_part_is_the_same_to_the_bit(backend, transfer, message_rows, tiny_preset, tmp_path):
+    asked = (tiny_preset, tmp_path, transfer)
     if backend == keras.config.backend():
         told = runpy.run_path(str(SCRIPT))["compared"](message_rows, *asked)
     else:
@@ -28,6 +29,9 @@ def test_a_resumed_fit_of_the_last_block_is_the_same_to_the_bit(backend, message
         told = json.loads(done.stdout.splitlines()[-1])
     assert "stopped at step" in told["stopped"]
     assert told["same_history"] and told["differ"] == []
+    if transfer == "lora:4":
+        assert told["moved"] == []
+        return
     blocks = {path.split("/")[0] for path in told["moved"]}
     assert blocks == {"transformer_layer_1", "pooled_dense"}
     assert len(told["moved"]) >= 14  # the bias of the keys has no gradient
