@@ -45,16 +45,24 @@ def layer_of(product):
     return layer, values
 
 
+def array(value):
+    return keras.ops.convert_to_numpy(value)
+
+
+def outputs_of(layer, inputs, **how):
+    return array(layer(inputs, **how))
+
+
 @pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("how", ["plain", "rslora", "dora", "pissa", "dora+pissa", "ia3", "ia3 of inputs"])
 def test_a_layer_begins_as_it_was_and_is_merged_to_the_same(product, how):
     layer, inputs = layer_of(product)
-    before, kernel = np.array(layer(inputs)), np.array(layer.kernel)
+    before, kernel = outputs_of(layer, inputs), array(layer.kernel)
     role = "feed-forward" if how.endswith("inputs") else "value"
     name, argument = ("ia3", None) if how.startswith("ia3") else ("lora", 2)
     if how == "ia3":  # scales what comes before any activation that a key or a value might have
         layer.activation = keras.activations.linear
-        before = np.array(layer(inputs))
+        before = outputs_of(layer, inputs)
     place = linear.Linear(layer, (role,), "block_1", is_last=True)
     other = linear.Linear(layer_of("dense")[0], ("key",), "block_1")
     further = linear.Linear(
@@ -63,32 +71,32 @@ def test_a_layer_begins_as_it_was_and_is_merged_to_the_same(product, how):
     settings = {**SETTINGS, "lora_variant": how, "lora_targets": role}
     made = strategies.STRATEGIES[name].insert([place, other, further], argument, settings, 0, ())
     adapter = next(one for one in made if one.linear is place)
-    np.testing.assert_allclose(np.array(layer(inputs)), before, atol=2e-6)
+    np.testing.assert_allclose(outputs_of(layer, inputs), before, atol=2e-6)
 
     random = np.random.default_rng(1)
     for variable in adapter.part.trainable_variables:
-        variable.assign(np.array(variable) + random.normal(size=variable.shape))
-    moved = np.array(layer(inputs))
-    assert np.abs(moved - before).max() > 0.1 and np.array_equal(layer.kernel, kernel)
+        variable.assign(array(variable) + random.normal(size=variable.shape))
+    moved = outputs_of(layer, inputs)
+    assert np.abs(moved - before).max() > 0.1 and np.array_equal(array(layer.kernel), kernel)
     assert adapter.part in layer._layers and adapters.merge([adapter]) == []
     assert [v.name for v in layer.variables] == ["kernel", "bias"]
-    np.testing.assert_allclose(np.array(layer(inputs)), moved, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs_of(layer, inputs), moved, rtol=1e-4, atol=1e-4)
 
 
 def test_alpha_rank_and_the_root_of_it():
     layer, inputs = layer_of("dense")
     layer.activation = keras.activations.linear
-    place, before = linear.Linear(layer, ("value",), "block_1"), np.array(layer(inputs))
+    place, before = linear.Linear(layer, ("value",), "block_1"), outputs_of(layer, inputs)
     added = {}
     for variant in ("plain", "rslora"):
         settings = {**SETTINGS, "lora_targets": "value", "lora_variant": variant}
         (adapter,) = strategies.STRATEGIES["lora"].insert([place], 4, settings, 0, ())
         adapter.part.b.assign(np.ones(adapter.part.b.shape))
-        added[variant] = np.array(layer(inputs)) - before
-        by_hand = np.array(inputs) @ np.array(adapter.part.a) @ np.array(adapter.part.b)
+        added[variant] = outputs_of(layer, inputs) - before
+        by_hand = array(inputs) @ array(adapter.part.a) @ array(adapter.part.b)
         np.testing.assert_allclose(added[variant], by_hand * (6 / 4 if variant == "plain" else 6 / 2), rtol=1e-4)
         adapters.take_out(adapter)
-    np.testing.assert_array_equal(np.array(layer(inputs)), before)
+    np.testing.assert_array_equal(outputs_of(layer, inputs), before)
 
 
 def test_dropout_is_of_the_inputs_of_the_matrices_alone():
@@ -96,9 +104,9 @@ def test_dropout_is_of_the_inputs_of_the_matrices_alone():
     settings = {**SETTINGS, "lora_targets": "value", "lora_dropout": 0.5}
     place = linear.Linear(layer, ("value",), "block_1")
     (adapter,) = strategies.STRATEGIES["lora"].insert([place], 4, settings, 0, ())
-    np.testing.assert_array_equal(layer(inputs, training=True), layer(inputs, training=False))  # B is zero
+    np.testing.assert_array_equal(outputs_of(layer, inputs, training=True), outputs_of(layer, inputs))  # B is zero
     adapter.part.b.assign(np.ones(adapter.part.b.shape))
-    assert np.abs(np.array(layer(inputs, training=True)) - np.array(layer(inputs, training=False))).max() > 0.01
+    assert np.abs(outputs_of(layer, inputs, training=True) - outputs_of(layer, inputs, training=False)).max() > 0.01
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not support masking:UserWarning")
