@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kft import disk, run_directory
-from kft.errors import PresetError, RunError
+from kft.data import tokenise
+from kft.errors import KftError, PresetError, RunError
 from kft.models import presets, provenance, saving, seeding
 from kft.recipe import Recipe
 from kft.run_directory import PRESET
@@ -44,14 +45,22 @@ def opened(path: Path, recipe: Recipe, problem: Problem, base: str | None = None
         found = provenance.of(preset)
     except PresetError as error:
         raise RunError(f"{path}: its base cannot be opened: {error} {advice}") from None
-    if found != about.base:
+    settings = {**recipe.adapter_settings, "lora_start": None}  # what it began with is in the delta
+    try:
+        with seeding.seeded(recipe.seed):
+            model = problem.build.model(preset, max_length=tokenise.LONGEST, dtype="float32", seed=recipe.seed)
+            transfer = strategies.apply(model, recipe.transfer, settings, seed=recipe.seed)
+    except KftError as error:
+        raise RunError(f"{path}: {name} cannot be its base: {error} {advice}") from None
+    model.preprocessor.sequence_length = about.max_length  # as a fit does it
+    changed = transfer.changed(model)
+    # By what was read, not where: a base may have been moved from a hub to a directory, or have got another file.
+    weights, preprocessor = deltas.sha256_of(model, changed), tokenise.fingerprint(model.preprocessor)
+    if (weights, preprocessor) != (about.weights, about.preprocessor):
+        what = "weights" if weights != about.weights else "tokenizer"
         differing = _difference(about.base, found)
-        raise RunError(f"{path}: {name} is not the base that it was trained on: {differing} {advice}")
-    with seeding.seeded(recipe.seed):
-        model = problem.build.model(preset, max_length=about.max_length, dtype="float32", seed=recipe.seed)
-        settings = {**recipe.adapter_settings, "lora_start": None}  # what it began with is in the delta
-        transfer = strategies.apply(model, recipe.transfer, settings, seed=recipe.seed)
-    deltas.restore(path / deltas.FILE, model, transfer.changed(model))
+        raise RunError(f"{path}: {name} is not the base that it was trained on: its {what} differ{differing}. {advice}")
+    deltas.restore(path / deltas.FILE, model, changed)
     return model, transfer.adapters
 
 
@@ -111,7 +120,9 @@ def write_peft(path: Path, out: Path, recipe: Recipe, problem: Problem, base: st
 
 
 def _difference(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """The first file, or version, in which two bases differ."""
-    name = next(name for name in [*expected, *found] if expected.get(name) != found.get(name))
+    """The first file, or version, in which two bases differ, as the rest of a sentence."""
+    name = next((name for name in [*expected, *found] if expected.get(name) != found.get(name)), None)
+    if name is None:
+        return ""
     there, here = (each.get(name, "missing")[:16] for each in (expected, found))
-    return f"{name} was {there}, and is {here} here."
+    return f" ({name} was {there}, and is {here} here)"

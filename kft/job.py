@@ -93,14 +93,17 @@ class Job:
         if not strategies.is_small(self.recipe.transfer):
             saving.save_task(self.model, run_dir / run_directory.PRESET)
             return
+        changed = self.transfer.changed(self.model)
         about = deltas.About(
             base=self.base,
+            weights=deltas.sha256_of(self.model, changed),
+            preprocessor=tokenise.fingerprint(self.model.preprocessor),
             max_length=self.model.preprocessor.sequence_length,
             transfer=self.recipe.transfer,
             settings=self.recipe.adapter_settings,
             roles=adapters.table(self.transfer.adapters),
         )
-        deltas.save(run_dir / deltas.FILE, self.model, self.transfer.changed(self.model), about)
+        deltas.save(run_dir / deltas.FILE, self.model, changed, about)
 
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""

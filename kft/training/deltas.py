@@ -1,17 +1,20 @@
 """Deltas: the weights in which a fine-tuned model differs from the pretrained one, in one file of a run.
 
 `delta.safetensors` holds head, adapters and whatever else has trained. What it is a delta to, its metadata say: the
-sha256 of each file of the base.
+sha256 of each file of the base, and that of the weights which have stayed as they were.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import keras
+import numpy as np
 import pydantic
 import safetensors.numpy
 from typing_extensions import TypedDict
@@ -31,7 +34,9 @@ class About:
     """What the metadata of a delta say.
 
     Attributes:
-        base: What the pretrained weights are, as `kft.models.provenance` has it.
+        base: Where the pretrained weights are from, as `kft.models.provenance` has it.
+        weights: The sha256 of those that have not changed; see `sha256_of`.
+        preprocessor: The fingerprint of what turns texts into tokens.
         max_length: Tokens of the longest row.
         transfer: The strategy.
         settings: The knobs of adapters.
@@ -39,6 +44,8 @@ class About:
     """
 
     base: Mapping[str, str]
+    weights: str
+    preprocessor: str
     max_length: int
     transfer: str
     settings: Mapping[str, str | float | None]
@@ -48,6 +55,8 @@ class About:
 @pydantic.with_config(extra="forbid")
 class _Written(TypedDict):
     base: dict[str, str]
+    weights: str
+    preprocessor: str
     max_length: Annotated[int, pydantic.Field(ge=1)]
     transfer: str
     settings: dict[str, str | float | None]
@@ -99,6 +108,16 @@ def restore(path: Path, model: Any, changed: Sequence[Any]) -> None:
     own = _named(model, changed)
     for name, array in arrays.read(path, own, path, ADVICE).items():
         own[name].assign(array)
+
+
+def sha256_of(model: Any, changed: Sequence[Any]) -> str:
+    """The sha256 of names and numbers of a backbone's weights that have not changed, wherever they were read from."""
+    digest, kept = hashlib.sha256(), {id(weight) for weight in model.backbone.weights} - {id(each) for each in changed}
+    for name, variable in variables.named(model, None):
+        if id(variable) in kept:
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable), np.float32).data)
+    return digest.hexdigest()
 
 
 def _named(model: Any, changed: Sequence[Any]) -> dict[str, Any]:

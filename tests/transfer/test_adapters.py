@@ -260,7 +260,9 @@ def test_a_run_keeps_the_delta_alone_and_merges(lora_run, message_rows, tiny_pre
     assert not any("lora" in weight.path for weight in plain.weights)
 
     wrong = kft.load(lora_run.path, base=tiny_bert(tmp_path / "other", "further"))
-    with pytest.raises(RunError, match="is not the base that it was trained on: .* was .*, and is .* here"):
+    with pytest.raises(
+        RunError, match=r"not the base that it was trained on: its .* differ \(.* was .*, and is .* here"
+    ):
         wrong.predict(texts)
     missing = kft.load(lora_run.path, base=tmp_path / "none")
     with pytest.raises(RunError, match="its base cannot be opened: .* base=...."):
