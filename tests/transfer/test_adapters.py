@@ -1,6 +1,7 @@
 """Adapters in linear layers: what they compute, where they go, what trains, and what a run keeps of them."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -110,6 +111,7 @@ def test_dropout_is_of_the_inputs_of_the_matrices_alone():
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not support masking:UserWarning")
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables .*mask_emb.* when:UserWarning")
 @pytest.mark.parametrize(
     ("family", "transfer"),
     [
@@ -264,6 +266,9 @@ def test_a_run_keeps_the_delta_alone_and_merges(lora_run, message_rows, tiny_pre
         RunError, match=r"not the base that it was trained on: its .* differ \(.* was .*, and is .* here"
     ):
         wrong.predict(texts)
+    shutil.copytree(tiny_preset, tmp_path / "moved")
+    (tmp_path / "moved" / "notes.txt").write_text("a file that is none of the base")
+    assert kft.load(lora_run.path, base=tmp_path / "moved").predict(texts) == before
     missing = kft.load(lora_run.path, base=tmp_path / "none")
     with pytest.raises(RunError, match="its base cannot be opened: .* base=...."):
         missing.predict(texts)
