@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,17 +28,18 @@ from kft.recipe import Recipe
 from kft.tasks.task import never_anew
 from kft.text import unknown
 from kft.text.tokens import Encoder
-from kft.training import deltas, devices, inference, optimizers, trainers
+from kft.training import deltas, devices, inference, optimizers, prefix_cache, trainers
 from kft.training.devices import Devices
 from kft.training.fitted import Fitted, stream_of
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
+from kft.training.prefix_cache import PrefixCache
 from kft.training.trainers import Trainer
-from kft.transfer import adapters, rates, rules, strategies
+from kft.transfer import adapters, prefix, rates, rules, strategies
 from kft.transfer.strategies import Transfer
 
 ROWS = ("columns", "readings", "labels", "data")
 """Fields of a job's identity that come of the rows, and of how they are read and split."""
-LEFT_OUT = ("seconds", "memory_mb", "notes", "blocks")
+LEFT_OUT = ("seconds", "memory_mb", "notes", "blocks", "prefix_cache")
 """What of a forecast is no part of a job's identity: it differs by the machine, or follows from the recipe."""
 
 
@@ -56,6 +57,7 @@ class Job:
         forecast: What the fit will do and cost.
         base: What the pretrained weights came from, and what they were.
         transfer: What of the model trains, and what was put into it.
+        prefix: Computes once for each row what the frozen layers give; None where epochs compute it.
     """
 
     recipe: Recipe
@@ -67,19 +69,32 @@ class Job:
     forecast: Forecast
     base: Mapping[str, str]
     transfer: Transfer
+    prefix: PrefixCache | None = None
 
     @cached_property
     def streams(self) -> dict[str, Stream]:
-        """The rows of each part as the network trains on them."""
+        """The rows of each part as the whole network reads them."""
         problem, preprocessor = self.data.problem, self.model.preprocessor
         rows = self.data.training_rows
         return {name: stream_of(problem, rows[name], store, preprocessor) for name, store in self.stores.items()}
+
+    def keep(self, note: Callable[[str], None]) -> None:
+        """Computes what the frozen layers give for all that is trained and validated on, or finds it from before."""
+        for name in self.trained_streams:
+            if self.prefix is not None:
+                stream = self.streams[name]
+                self.trained_streams[name] = replace(stream, store=self.prefix.store(stream.store, note))
+
+    @cached_property
+    def trained_streams(self) -> dict[str, Stream]:
+        """The rows of each part but test as the network that trains reads them, after `keep`."""
+        return {name: stream for name, stream in self.streams.items() if name != "test"}
 
     def solve(self) -> None:
         """Sets the weights that are computed from the training rows, by the others as they are."""
         solve = self.data.problem.objective.in_closed_form
         if solve is not nothing_in_closed_form:
-            size, stream = self.recipe.batch_size * 2, self.streams["train"]
+            size, stream = self.recipe.batch_size * 2, self.trained_streams["train"]
             outputs = inference.outputs(self.trainer.network, stream.store, self.trainer.devices, size)
             solve(self.model, outputs, stream.targets)
 
@@ -110,7 +125,7 @@ class Job:
         self.solve()
         scores = self.fitted.validated(
             self.data.parts["validation"],
-            self.streams["validation"],
+            self.trained_streams["validation"],
             optimizers.num_updates(self.trainer.learner.optimizer),
             batch_size=self.recipe.batch_size,
         )
@@ -204,7 +219,19 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         plain = data.problem.build.network(model, len(data.text_columns))
         is_collated_anew = examples.collate is not never_anew
         sources = [stores["train"]]
-        facts = passes.Facts(plain, model, chosen.backend, chosen.platform, sources, is_collated_anew, chosen.count)
+        frontier = prefix_cache.frontier_of(
+            plain,
+            model,
+            prefix.trained_in(transfer.blocks, transfer.rules),
+            [store for name, store in stores.items() if name != "test"],
+            chosen,
+            accelerate=recipe.accelerate,
+            is_asked=recipe.cache_features,
+            is_collated_anew=is_collated_anew,
+        )
+        facts = passes.Facts(
+            frontier.network, model, chosen.backend, chosen.platform, sources, is_collated_anew, chosen.count
+        )
         network, decisions = passes.applied(facts, recipe.accelerate)
         trainer = trainers.prepare(
             network,
@@ -219,7 +246,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         )
     fitted = Fitted(data.problem, model, lambda num_texts: network, data.text_columns, chosen)
     # What each text of a row passes by itself costs as many rows.
-    times = max(1, len(network.input) // len(model.input))
+    times = max(1, len(plain.input) // len(model.input))
     costly = [replace(batch, rows=np.tile(batch.rows, times)) for batch in planned]
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
     steps = trainers.total_steps(recipe, len(planned))
@@ -243,12 +270,16 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
             steps / len(planned),
             int(stores["validation"].lengths.sum()) * times if "validation" in stores else 0,
             len({(len(batch.rows), batch.length) for batch in planned}) if chosen.is_compiled else 1,
+            frontier.saved,
         ),
-        memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly),
+        memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly, frontier.saved),
         unknown_share=unknown_share,
         accelerate=passes.summary(decisions),
+        prefix_cache=frontier.text,
     )
-    return Job(recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset), transfer)
+    return Job(
+        recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset), transfer, frontier.cache
+    )
 
 
 def unknown_tokens(data: Dataset, tokenizer: Any) -> float | None:

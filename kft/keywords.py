@@ -16,6 +16,7 @@ class SharedKnobs(TypedDict, total=False):
     task: str
     preset: str | Path
     transfer: str
+    cache_features: bool
     max_length: int | Literal["auto"]
     num_layers: int | None
     hidden_dim: int | None

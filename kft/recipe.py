@@ -92,6 +92,12 @@ class Recipe(pydantic.BaseModel):
         "lora:RANK, ia3, adapters:WIDTH; and at which rates: layer_decay:RATE. Several with +, as in "
         "last:4+layer_decay:0.9.",
     )
+    cache_features: bool = model(
+        True,
+        "Compute what frozen layers give once for each row and keep it, so that epochs run only what trains. kft plan "
+        "says what is kept, what it saves and what it takes.",
+        not_with={"transfer": ["full"]},
+    )
     max_length: int | Literal["auto"] = model(
         "auto", "Longest row in tokens; longer ones are cut. auto: covers 99.5% of train, 128 to 512."
     )

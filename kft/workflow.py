@@ -201,9 +201,10 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
     """Trains from a checkpoint, or from the beginning; None, and a note, where memory does not suffice."""
     try:
         with ready.trainer.devices.scope():
+            ready.keep(notes.append)
             outcome = loop.train(
                 ready.trainer,
-                {"train": ready.streams["train"]},
+                {"train": ready.trained_streams["train"]},
                 run_dir=run_dir,
                 validate=ready.validate if "validation" in ready.data.parts else None,
                 best_by=ready.data.best_by(ready.recipe.save_best_by),

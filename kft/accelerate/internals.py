@@ -16,6 +16,7 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.masking import set_keras_mask
 from keras.src.initializers.random_initializers import RandomInitializer
+from keras.src.models.functional import Functional
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving.saving_lib import H5IOStore
 from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
@@ -34,7 +35,7 @@ from keras_hub.src.utils.preset_utils import (
 )
 from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
 
-from kft.accelerate.overrides import replaced
+from kft.accelerate.overrides import has_own_call, replaced
 
 __all__ = [
     "ASSET_DIR",
@@ -52,6 +53,7 @@ __all__ = [
     "get_preset_loader",
     "global_state",
     "hold",
+    "is_functional",
     "layers_of",
     "load_json",
     "merge_padding_and_attention_mask",
@@ -80,6 +82,11 @@ def sublayers_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 def nodes_of(model: keras.Model) -> list[Any]:
     """The calls of layers that a functional model is made of, from its inputs on."""
     return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+
+
+def is_functional(model: Any) -> bool:
+    """Whether a layer is a model that computes just what its graph says."""
+    return isinstance(model, Functional) and type(model).call is Functional.call and has_own_call(model)
 
 
 def sources_of(model: keras.Model) -> dict[int, Any]:

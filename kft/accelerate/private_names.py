@@ -58,6 +58,7 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
     *_listed("keras.Layer", INTERNALS, "which layers hold an embedding table", "_layers"),
     *_listed("keras.Operation", INTERNALS, "whether an embedding table is read at one place", "_inbound_nodes"),
     *_listed("keras.src.ops.function.Function", INTERNALS, "the calls of layers in a model", "_nodes_by_depth"),
+    *_listed("keras.src.models.functional", INTERNALS, "whether a model computes what its graph says", "Functional"),
     *_listed("keras.src.backend.common", INTERNALS, STATE, "global_state"),
     *_listed("keras.src.random.seed_generator", INTERNALS, STATE, "GLOBAL_SEED_GENERATOR"),
     *_listed("keras.src.utils.rng_utils", INTERNALS, STATE, "GLOBAL_RANDOM_SEED"),

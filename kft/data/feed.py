@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,11 +19,12 @@ class Feed(keras.utils.PyDataset):
     Args:
         length: How many.
         make: (number of a batch) to what Keras takes.
+        row_features: The names of features of rows, whose shape but for the rows is the same in all batches.
     """
 
-    def __init__(self, length: int, make: Callable[[int], Any]):
+    def __init__(self, length: int, make: Callable[[int], Any], row_features: Iterable[str] = ()):
         super().__init__()
-        self.length, self.make = length, make
+        self.length, self.make, self.row_features = length, make, frozenset(row_features)
 
     def __len__(self) -> int:
         return self.length
@@ -41,7 +42,7 @@ def to_predict(store: Store, planned: Sequence[Batch], inputs: Sequence[str]) ->
         inputs: Names of the network's inputs; other features are left out.
     """
     names = set(inputs)
-    return Feed(len(planned), lambda i: (store.batch(planned[i].rows, planned[i].length, names),))
+    return Feed(len(planned), lambda i: (store.batch(planned[i].rows, planned[i].length, names),), store.row_features)
 
 
 def to_evaluate(stream: Stream, planned: Sequence[Batch], inputs: Sequence[str]) -> Feed:
@@ -57,7 +58,7 @@ def to_evaluate(stream: Stream, planned: Sequence[Batch], inputs: Sequence[str])
         features, targets = stream.batch(planned[index], inputs, None)
         return ({"features": features, "targets": targets, "is_real": _is_real(planned[index])},)
 
-    return Feed(len(planned), make)
+    return Feed(len(planned), make, stream.store.row_features)
 
 
 def to_train(
@@ -103,7 +104,8 @@ def to_train(
         features = {name: pair[0] for name, pair in made.items()}
         return features, {name: pair[1] for name, pair in made.items()}, shares
 
-    return Feed(len(steps) * pieces, make)
+    row_features = [name for stream in streams.values() for name in stream.store.row_features]
+    return Feed(len(steps) * pieces, make, row_features)
 
 
 def _is_real(batch: Batch) -> np.ndarray:
@@ -120,10 +122,12 @@ def for_keras(feed: Feed) -> Any:
         return feed
     import tensorflow as tf
 
-    def open_shape(array: np.ndarray) -> tf.TensorSpec:
-        return tf.TensorSpec([None] * min(array.ndim, 2) + list(array.shape[2:]), array.dtype)
+    def open_shape(path: tuple[Any, ...], array: np.ndarray) -> tf.TensorSpec:
+        num_open = 1 if path[-1] in feed.row_features else 2
+        return tf.TensorSpec([None] * min(array.ndim, num_open) + list(array.shape[num_open:]), array.dtype)
 
-    signature = tf.nest.map_structure(open_shape, feed[0])
+    first = feed[0]
+    signature = keras.tree.pack_sequence_as(first, [open_shape(*each) for each in keras.tree.flatten_with_path(first)])
     ds = tf.data.Dataset.from_generator(lambda: (feed[i] for i in range(len(feed))), output_signature=signature)
     # An autotuned pipeline ends only when its tuner wakes, which it does half as often each time.
     options = tf.data.Options()

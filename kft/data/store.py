@@ -133,6 +133,10 @@ class Store:
             return offsets, length
         return offsets, min(length, -(-int((offsets[rows + 1] - offsets[rows]).max()) // 32) * 32)
 
+    def width(self, group: str, rows: np.ndarray, length: int) -> int:
+        """The tokens that these rows are padded to in a group, where `batch` is asked for `length`."""
+        return self._span(group, rows, length)[1]
+
     def part(self, first: int, last: int) -> Store:
         """The rows of the texts from `first` to before `last`, whose numbers begin at 0 again."""
         start, end = np.searchsorted(self.texts, [first, last])

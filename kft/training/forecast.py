@@ -44,6 +44,8 @@ class Forecast:
     unknown_share: float | None = None
     accelerate: str = ""
     """Which optimisations of the network apply, and why the others do not."""
+    prefix_cache: str = ""
+    """What of the frozen layers is kept, or why nothing is; empty where none is frozen."""
     notes: tuple[str, ...] = ()
     """What the user should know of the rows."""
 
@@ -63,6 +65,7 @@ class Forecast:
             *[(block.name, block.text()) for block in self.blocks],
             ("devices", self.devices),
             *([("accelerate", self.accelerate)] if self.accelerate else []),
+            *([("prefix cache", self.prefix_cache)] if self.prefix_cache else []),
             ("time", f"about {_duration(self.seconds)} of training and validation, by this machine's rates as of now"),
             ("memory", f"about {self.memory_mb:,.0f} MB for weights, optimizer and activations"),
         ]
@@ -79,7 +82,13 @@ class Forecast:
 
 
 def seconds_of(
-    model: Any, network: keras.Model, planned: Sequence[Batch], epochs: float, num_validated: int, shapes: int = 1
+    model: Any,
+    network: keras.Model,
+    planned: Sequence[Batch],
+    epochs: float,
+    num_validated: int,
+    shapes: int = 1,
+    saved: float = 0.0,
 ) -> float:
     """Estimated seconds of training and validation, the first steps among them, in which graphs are made.
 
@@ -94,6 +103,7 @@ def seconds_of(
         epochs: Passes over them.
         num_validated: Tokens of the validation rows.
         shapes: Programs that are compiled, one for each shape of a batch.
+        saved: The share of a forward pass that is computed once for each row rather than in each epoch.
     """
     passed = presets.weights_passed(model.backbone)
     dense = [(w, times * float(np.prod(w.shape))) for w, times in passed if _is_dense(w)]
@@ -102,11 +112,14 @@ def seconds_of(
     forward = sum(2 * size for _, size in dense)
     backward = sum(4 * size for w, size in dense if id(w) in trained)
     tokens = batches.padded_tokens(planned)
-    operations = (forward + backward) * tokens * epochs + forward * num_validated * math.ceil(epochs)
+    once, again = forward * saved, forward * (1 - saved)
+    operations = (again + backward) * tokens * epochs + again * num_validated * math.ceil(epochs)
+    operations += once * (tokens + num_validated)
     kept = sum(_activation_bytes(model, batch) for batch in planned)
     num_trained, _ = parameters(network)
     passes = (PASSES_OF_STEP if is_trained else PASSES_FORWARD) * epochs
     passes += PASSES_FORWARD * num_validated / tokens * math.ceil(epochs)
+    passes = passes * (1 - saved) + PASSES_FORWARD * (1 + num_validated / tokens) * saved
     traffic = kept * passes + num_trained * BYTES_OF_UPDATE * len(planned) * epochs
     graphs = GRAPH + GRAPH_OF_VARIABLE * len(network.trainable_variables)
     graphs = graphs * shapes + (GRAPH_OF_VALIDATION * graphs if num_validated else 0.0)
@@ -148,11 +161,18 @@ def _usual_s(work: Callable[[], Any]) -> float:
     return statistics.median(seconds)
 
 
-def memory_mb_of(model: Any, network: keras.Model, planned: Sequence[Batch]) -> float:
-    """Estimated megabytes: weights, gradients and two moments, and the activations of the largest batch."""
+def memory_mb_of(model: Any, network: keras.Model, planned: Sequence[Batch], saved: float = 0.0) -> float:
+    """Estimated megabytes: weights, gradients and two moments, and the activations of the largest batch.
+
+    Args:
+        model: The task model.
+        network: What trains, of the same layers.
+        planned: The batches of one epoch.
+        saved: The share of a forward pass whose activations are not held.
+    """
     trained, frozen = parameters(network)
     largest = max(planned, key=lambda batch: len(batch.rows) * batch.length**2)
-    return ((trained + frozen) * 4 + trained * 12 + _activation_bytes(model, largest)) / 2**20
+    return ((trained + frozen) * 4 + trained * 12 + _activation_bytes(model, largest) * (1 - saved)) / 2**20
 
 
 def _activation_bytes(model: Any, batch: Batch) -> float:

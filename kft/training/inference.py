@@ -88,7 +88,7 @@ def outputs(network: keras.Model, store: Store, devices: Devices, batch_size: in
             found[name] = feed.in_row_order(whole, planned)
         return found
 
-    return _in_memory(predicted, store, devices, batch_size)
+    return within_memory(predicted, store, devices, batch_size)
 
 
 def row_values(model: RowValues, stream: Stream, devices: Devices, batch_size: int) -> dict[str, np.ndarray]:
@@ -111,14 +111,14 @@ def row_values(model: RowValues, stream: Stream, devices: Devices, batch_size: i
         found = model.predict(fed, verbose=0)
         return {name: feed.in_row_order(np.asarray(each, np.float64), planned) for name, each in found.items()}
 
-    return _in_memory(computed, stream.store, devices, batch_size)
+    return within_memory(computed, stream.store, devices, batch_size)
 
 
 def _planned(store: Store, devices: Devices, batch_size: int, lengths: Sequence[int]) -> list[batches.Batch]:
     return batches.plan(store.lengths, batch_size, shuffle=False, fixed_lengths=lengths, multiple_of=devices.count)
 
 
-def _in_memory(compute: Callable[[int], Any], store: Store, devices: Devices, batch_size: int) -> Any:
+def within_memory(compute: Callable[[int], Any], store: Store, devices: Devices, batch_size: int) -> Any:
     """What `compute` makes of a batch size, halved until its batches fit.
 
     Raises:
