@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -78,12 +79,20 @@ class Job:
         rows = self.data.training_rows
         return {name: stream_of(problem, rows[name], store, preprocessor) for name, store in self.stores.items()}
 
-    def keep(self, note: Callable[[str], None]) -> None:
-        """Computes what the frozen layers give for all that is trained and validated on, or finds it from before."""
-        for name in self.trained_streams:
+    def keep(self, note: Callable[[str], None]) -> float:
+        """Computes what the frozen layers give for all that is trained and validated on, or finds it from before.
+
+        Args:
+            note: Takes what the user should know.
+
+        Returns:
+            The seconds that it took.
+        """
+        began = time.monotonic()
+        for name, stream in self.trained_streams.items():
             if self.prefix is not None:
-                stream = self.streams[name]
-                self.trained_streams[name] = replace(stream, store=self.prefix.store(stream.store, note))
+                self.trained_streams[name] = replace(stream, store=self.prefix.store(self.stores[name], note))
+        return time.monotonic() - began
 
     @cached_property
     def trained_streams(self) -> dict[str, Stream]:

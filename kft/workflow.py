@@ -201,7 +201,7 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
     """Trains from a checkpoint, or from the beginning; None, and a note, where memory does not suffice."""
     try:
         with ready.trainer.devices.scope():
-            ready.keep(notes.append)
+            kept_s = ready.keep(notes.append)
             outcome = loop.train(
                 ready.trainer,
                 {"train": ready.trained_streams["train"]},
@@ -213,7 +213,8 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
                 quiet=quiet,
             )
             ready.complete()
-            return outcome
+            position = replace(outcome.position, train_s=outcome.position.train_s + kept_s)
+            return replace(outcome, position=position)
     except OutOfMemory as error:
         notes.append(str(error))
         return None

@@ -39,7 +39,8 @@ def with_conditions(name):
     """Values of the knobs that one depends on, under which it is used."""
     use = knobs.use_of(FIELDS[name])
     pattern = {"preset": "bert", "transfer": "8"}
-    return {other: values[0].replace("*", pattern.get(other, "*")) for other, values in use.only_with.items()}
+    only = {other: values[0].replace("*", pattern.get(other, "*")) for other, values in use.only_with.items()}
+    return only | {other: OTHERS[other] for other, values in use.not_with.items() if FIELDS[other].default in values}
 
 
 def refusal(**values):

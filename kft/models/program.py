@@ -172,7 +172,7 @@ def _value(tensor: Any, source: Call | None) -> Value:
 
 
 def _without_names(config: Any) -> Any:
-    """A config without the layers' names, which count up from layer to layer in a process."""
+    """A config without names, which count up from layer to layer in a process, and without what trains."""
     if isinstance(config, dict):
-        return {key: _without_names(value) for key, value in config.items() if key != "name"}
+        return {key: _without_names(value) for key, value in config.items() if key not in ("name", "trainable")}
     return [_without_names(value) for value in config] if isinstance(config, list) else config

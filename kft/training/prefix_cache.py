@@ -81,7 +81,7 @@ class PrefixCache:
         if sum(sizes) and max(sizes) <= IN_MEMORY_BYTES:
             where += " and in memory"
         return (
-            f"outputs of the frozen layers are computed once and kept, {sum(sizes) / 1e6:,.1f} MB {where}: each epoch "
+            f"outputs of the frozen layers are computed once and kept, {_size(sum(sizes))} {where}: each epoch "
             f"is spared {self.cut.saved:.0%} of the products of a forward pass"
         )
 
@@ -133,7 +133,7 @@ class PrefixCache:
         arrays: dict[str, Any] = {f"offsets {group}": offsets for group, offsets in store.offsets.items()}
         arrays |= {n: values for n, values in {**store.features, **store.row_features}.items() if n in names}
         for name, values in arrays.items():
-            digest.update(f"{name} {values.dtype} {values.shape} {store.pad_values.get(name, 0)}\n".encode())
+            digest.update(f"{name} {values.dtype} {values.shape} {float(store.pad_values.get(name, 0))}\n".encode())
             for start in range(0, len(values), SLICE_TOKENS):
                 digest.update(np.ascontiguousarray(values[start : start + SLICE_TOKENS]).tobytes())
         return digest.hexdigest()
@@ -242,7 +242,7 @@ def frontier_of(
     made = _cache(found, model, network, upper, devices, accelerate)
     size = sum(made.num_bytes(store) for store in stores)
     if size > LIMIT_BYTES:
-        limit = f"{size / 1e9:,.1f} GB, more than {LIMIT_BYTES / 1e9:,.1f} GB"
+        limit = f"{_size(size)}, more than {_size(LIMIT_BYTES)}"
         return Frontier(cut.network(), None, f"none: the {CONTENT} would take {limit}")
     return Frontier(upper, made, made.text(stores))
 
@@ -273,6 +273,16 @@ def _cache(
         values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
         digest.update(f"{values.dtype} {values.shape}\n".encode() + values.tobytes())
     return PrefixCache(cut, network, frozenset(whole.input), frozenset(upper.input), devices, digest.hexdigest())
+
+
+def _size(num_bytes: int) -> str:
+    """A size as people read it.
+
+    >>> _size(2300), _size(19_800_000), _size(17_200_000_000)
+    ('2 kB', '20 MB', '17 GB')
+    """
+    unit, name = next((10**power, name) for power, name in ((9, "GB"), (6, "MB"), (0, "kB")) if num_bytes >= 10**power)
+    return f"{max(1, round(num_bytes / max(unit, 1000))):,} {name}"
 
 
 def _spans(lengths: np.ndarray, most_tokens: int | None) -> Iterator[tuple[int, int]]:

@@ -187,11 +187,11 @@ def keeping(cut: Cut, groups: Collection[str] = ("",), lost: Collection[Value] =
         return "what the frozen layers give depends on how far a batch is padded, or on the batch"
     if saved < WORTHWHILE:
         return f"it would spare {max(0.0, saved):.0%} of the products of a forward pass"
-    names = {}
-    for number, value in enumerate(kept):
+    names: dict[str, Kept] = {}
+    for value in kept:
         is_of_tokens = len(value.shape) > 1 and value.shape[1] is None
-        group = _group_of(value, cut, groups) if is_of_tokens else ""
-        names[f"{group}{KEPT}{number}"] = Kept(value, is_of_tokens)
+        start = f"{_group_of(value, cut, groups) if is_of_tokens else ''}{KEPT}"
+        names[f"{start}{sum(name.startswith(start) for name in names)}"] = Kept(value, is_of_tokens)
     return replace(cut, kept=names, recomputed=recomputed, saved=saved)
 
 
