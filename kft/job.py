@@ -286,9 +286,7 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         accelerate=passes.summary(decisions),
         prefix_cache=frontier.text,
     )
-    return Job(
-        recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset), transfer, frontier.cache
-    )
+    return Job(recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset), transfer, frontier.cache)
 
 
 def unknown_tokens(data: Dataset, tokenizer: Any) -> float | None:
