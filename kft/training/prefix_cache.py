@@ -235,7 +235,7 @@ def frontier_of(
         return Frontier(network, None, f"none: {cut}" if is_any_frozen else "")
     why = None if is_asked else "switched off"
     why = "the tokens of a row are others in each epoch" if is_collated_anew else why
-    found = why or prefix.kept_for(cut, stores[0])
+    found = why or prefix.kept_for(cut, network, stores[0])
     if isinstance(found, str):
         return Frontier(cut.network(), None, f"none: {found}")
     upper = found.network()

@@ -222,21 +222,49 @@ def _group_of(value: Value, cut: Cut, groups: Collection[str]) -> str:
     return next((group for group, length in lengths.items() if length == found), "")
 
 
-def kept_for(cut: Cut, store: Store) -> Cut | str:
-    """A cut with all kept that can be, as a trial on a few rows shows; or why that would save nothing.
+def kept_for(cut: Cut, network: keras.Model, store: Store) -> Cut | str:
+    """A cut with all kept that can be, as a trial on a few rows shows; or why there is none.
 
     Args:
         cut: With nothing kept.
+        network: What was cut.
         store: The rows.
     """
     if any(_costs(value, cut) and not _can_be_kept(value) for value in _crossing(cut.upper, cut.program)):
         cut = _bypassing(cut, store)
     lost: list[Value] = []
-    while True:
-        found = keeping(cut, list(store.offsets), lost)
-        if isinstance(found, str) or not (unfit := _unfit(found, store)):
-            return found
+    while not isinstance(found := keeping(cut, list(store.offsets), lost), str) and (unfit := _unfit(found, store)):
         lost += unfit
+    if isinstance(found, str) or _is_same(found, network, store):
+        return found
+    return "what trains reads padding, which is not kept"
+
+
+def _is_same(cut: Cut, network: keras.Model, store: Store) -> bool:
+    """Whether the outputs come out of what is kept as they come out of the whole network: on a few rows."""
+    features, lengths = _probe(store, list(network.input))
+    expected = network(features, training=False)
+    lower, upper = cut.lower_network(), cut.network()
+    fed = dict(features)
+    for name, value in lower({name: features[name] for name in lower.input}, training=False).items():
+        values = keras.ops.convert_to_numpy(value)
+        fed[name] = _real(values, lengths[store.group_of(name)]) if cut.kept[name].is_of_tokens else values
+    found = upper({name: fed[name] for name in upper.input}, training=False)
+    for name, value in expected.items():
+        one, other = keras.ops.convert_to_numpy(value), keras.ops.convert_to_numpy(found[name])
+        if one.ndim > 2 and one.shape == other.shape:
+            has = [each for each in lengths.values() if int(each.max()) == one.shape[1]]
+            real = np.min(has, axis=0) if has else np.full(len(one), one.shape[1])
+            one, other = _real(one, real), _real(other, real)
+        if not _alike(one, other):
+            return False
+    return True
+
+
+def _real(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Values of tokens `(rows, tokens, …)` with 0 at padding."""
+    is_real = np.arange(values.shape[1])[None, :] < lengths[:, None]
+    return np.where(is_real.reshape(*is_real.shape, *[1] * (values.ndim - 2)), values, np.zeros((), values.dtype))
 
 
 def _unfit(cut: Cut, store: Store) -> list[Value]:

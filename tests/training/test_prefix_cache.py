@@ -218,17 +218,61 @@ def test_texts_beside_each_other_are_kept_each_by_its_own_length(tmp_path):
         np.testing.assert_allclose(answers[name], values, atol=1e-5)
 
 
-def test_what_depends_on_the_padding_is_not_kept():
+def frontier_of(network, rows, name="top"):
+    return prefix_cache.frontier_of(network, None, lambda v: v.path.startswith(name), [rows], DEVICES)
+
+
+def test_what_depends_on_the_padding_is_not_kept_nor_read(tmp_path):
+    keras.utils.set_random_seed(0)
     ids, mask = (keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "padding_mask"))
+    inputs, top = {"token_ids": ids, "padding_mask": mask}, keras.layers.Dense(2, name="top")
     vectors = keras.layers.Dense(8, name="below")(keras.layers.Embedding(30, 8)(ids))
-    mean = keras.ops.mean(vectors, axis=1)  # of padding too
-    network = keras.Model({"token_ids": ids, "padding_mask": mask}, {"logits": keras.layers.Dense(2, name="top")(mean)})
-    found = prefix_cache.frontier_of(network, None, lambda v: v.path.startswith("top"), [rows_of(network)], DEVICES)
-    kept = found.cache.cut.kept
-    assert [one.value.source.operation.name for one in kept.values()] == ["below"]
-    network = keras.Model(network.input, {"logits": keras.layers.Dense(2, name="top")(keras.layers.Dense(8)(mean))})
-    found = prefix_cache.frontier_of(network, None, lambda v: v.path.startswith("top"), [rows_of(network)], DEVICES)
-    assert "below" in {call.operation.name for call in found.cache.cut.lower()[1]} if found.cache else True
+    is_real = keras.ops.cast(mask, "float32")[:, :, None]
+    network = keras.Model(inputs, {"logits": top(keras.ops.mean(vectors * is_real, axis=1))})  # of padding too
+    found = frontier_of(network, rows_of(network))
+    assert [one.value.source.operation.name for one in found.cache.cut.kept.values()] == ["multiply"]
+    assert list(found.network.input) == ["prefix_0"]
+    network = keras.Model(inputs, {"logits": top(keras.ops.mean(vectors, axis=1))})
+    found = frontier_of(network, rows_of(network))
+    assert found.cache is None and found.text == "none: what trains reads padding, which is not kept"
+    narrow = keras.layers.Dense(8)(keras.ops.mean(vectors, axis=1))
+    network = keras.Model(inputs, {"logits": top(narrow)})
+    assert frontier_of(network, rows_of(network)).cache is None
+
+
+def test_what_is_kept_is_found_again_unless_weights_or_tokens_differ_and_is_made_again_where_it_is_damaged(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KFT_CACHE", str(tmp_path))
+
+    def network(seed):
+        keras.utils.set_random_seed(seed)
+        ids, mask = (keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "padding_mask"))
+        vectors = keras.layers.Dense(8)(keras.layers.Embedding(30, 8)(ids))
+        return keras.Model(
+            {"token_ids": ids, "padding_mask": mask}, {"logits": keras.layers.Dense(2, name="top")(vectors)}
+        )
+
+    rows, notes = rows_of(network(0)), []
+    first = frontier_of(network(0), rows).cache.store(rows, notes.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(prefix_cache.PrefixCache, "_slices", lambda *given: pytest.fail("computed again"))
+        again = frontier_of(network(0), rows).cache.store(rows, notes.append)
+    folder = tmp_path / prefix_cache.FOLDER
+    (file,) = folder.glob("*/prefix_0.float32")
+    content = bytearray(file.read_bytes())
+    content[7] ^= 1
+    file.write_bytes(content)
+    assert notes == []
+    repaired = frontier_of(network(0), rows).cache.store(rows, notes.append)
+    (note,) = notes
+    assert "checksum" in note and note.endswith("The outputs of the frozen layers are made again.")
+    for other in (again, repaired):
+        assert (other.features["prefix_0"] == first.features["prefix_0"]).all() and list(other.features) == ["prefix_0"]
+    frontier_of(network(1), rows).cache.store(rows, notes.append)
+    other = rows_of(network(0), seed=1)
+    frontier_of(network(0), other).cache.store(other, notes.append)
+    assert len(list(folder.iterdir())) == 3
 
 
 # -- whole fits --------------------------------------------------------------------------------------------------------
@@ -245,6 +289,7 @@ def told(run):
     return (run.path / "history.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_fit_skips_the_frozen_pass_and_a_damaged_file_is_made_again(
     message_rows, asked, tmp_path, monkeypatch
 ):
