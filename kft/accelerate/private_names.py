@@ -250,12 +250,7 @@ REPLACED_METHODS: tuple[PrivateName, ...] = (
         "positions that count from the beginning of each row",
         ("call", "self", "inputs", "start_index", "positions"),
     ),
-    *_listed(
-        "keras.Model",
-        ("kft/accelerate/passes.py", "kft/transfer/prefix.py"),
-        "a network of the same layers is called alike; its frozen part as in inference",
-        "call",
-    ),
+    *_listed("keras.Model", "kft/accelerate/passes.py", "a network of the same layers is called alike", "call"),
     *_listed(
         "keras.Layer", "kft/accelerate/overrides.py", "what gives the layers above another `call` for good", "call"
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,10 +71,10 @@ class Call:
         kind, arguments = type(self.operation), self.node.arguments
         try:
             config = json.loads(json.dumps(self.operation.get_config(), default=repr))
-        except NotImplementedError:
+        except (AttributeError, NotImplementedError):  # as of KerasHub's Llama: what is said of the model has to do
             config = {}
         given = keras.tree.map_structure(written, [list(arguments.args), dict(arguments.kwargs)])
-        return [f"{kind.__module__}.{kind.__qualname__}", _without_names(config), repr(given)]
+        return [f"{kind.__module__}.{kind.__qualname__}", without_names(config), repr(given)]
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,41 @@ def program_of(network: keras.Model) -> Program | None:
     return Program(inputs, calls, {name: known[id(tensor)] for name, tensor in network.output.items()})
 
 
-def model_of(inputs: Mapping[str, Value], calls: Iterable[Call], outputs: Mapping[str, Value]) -> keras.Model:
+class InInference(keras.layers.Layer):
+    """A layer that computes as in inference, whatever the network around it does.
+
+    Call arguments:
+        tensors: Those that the layer is given, in the order of Keras's record of the call.
+
+    Args:
+        call: Which layer, and how it is called.
+    """
+
+    def __init__(self, call: Call):
+        super().__init__(autocast=False)
+        self.operation = call.operation
+        self.arguments = call.node.arguments
+        self.built = True  # the layer is
+
+    def call(self, tensors: list[Any]) -> Any:
+        given = {id(place): tensor for place, tensor in zip(self.arguments.keras_tensors, tensors, strict=True)}
+        args, kwargs = self.arguments.fill_in(given)
+        return self.operation(*args, **{**kwargs, "training": False})
+
+
+def model_of(
+    inputs: Mapping[str, Value],
+    calls: Iterable[Call],
+    outputs: Mapping[str, Value],
+    in_inference: Collection[Call] = (),
+) -> keras.Model:
     """A functional model of some calls of a program: the same layers, called once more.
 
     Args:
         inputs: The values that it is given, by name.
         calls: In the order of the program.
         outputs: The values that it gives, by name.
+        in_inference: Those of the calls that are as in inference, in training too.
 
     Raises:
         ValueError: Two of its layers have one name.
@@ -121,9 +149,12 @@ def model_of(inputs: Mapping[str, Value], calls: Iterable[Call], outputs: Mappin
     tensors: dict[int, Any] = {id(value): given[name] for name, value in inputs.items()}
     for call in calls:
         arguments = {place: tensors[id(value)] for place, value in call.inputs.items()}
-        args, kwargs = call.node.arguments.fill_in(arguments)
-        for value, tensor in zip(call.outputs, keras.tree.flatten(call.operation(*args, **kwargs)), strict=True):
-            tensors[id(value)] = tensor
+        if call in in_inference and isinstance(call.operation, keras.layers.Layer):
+            found = InInference(call)([arguments[id(place)] for place in call.node.arguments.keras_tensors])
+        else:
+            args, kwargs = call.node.arguments.fill_in(arguments)
+            found = call.operation(*args, **kwargs)
+        tensors |= {id(value): tensor for value, tensor in zip(call.outputs, keras.tree.flatten(found), strict=True)}
     return keras.Model(given, {name: tensors[id(value)] for name, value in outputs.items()})
 
 
@@ -171,8 +202,8 @@ def _value(tensor: Any, source: Call | None) -> Value:
     return Value(tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype), source)
 
 
-def _without_names(config: Any) -> Any:
+def without_names(config: Any) -> Any:
     """A config without names, which count up from layer to layer in a process, and without what trains."""
     if isinstance(config, dict):
-        return {key: _without_names(value) for key, value in config.items() if key not in ("name", "trainable")}
-    return [_without_names(value) for value in config] if isinstance(config, list) else config
+        return {key: without_names(value) for key, value in config.items() if key not in ("name", "trainable")}
+    return [without_names(value) for value in config] if isinstance(config, list) else config

@@ -27,6 +27,7 @@ from kft.data.batches import Batch
 from kft.data.cache import Note
 from kft.data.store import Store
 from kft.data.store_files import DTYPES
+from kft.models.program import without_names
 from kft.text.encoded import Encoded
 from kft.training import inference
 from kft.training.devices import Devices
@@ -266,7 +267,9 @@ def _cache(
     for number, call in enumerate(calls):
         names |= {id(value): f"{number}.{place}" for place, value in enumerate(call.outputs)}
     kept = {name: names[id(one.value)] for name, one in cut.kept.items()}
-    digest = hashlib.sha256(json.dumps([kept, sorted(passes.names_of(accelerate))]).encode())
+    config = {} if model is None else without_names(model.backbone.get_config())
+    about = [kept, sorted(passes.names_of(accelerate)), config]
+    digest = hashlib.sha256(json.dumps(about, default=repr).encode())
     for call in calls:
         digest.update(json.dumps(call.signature(names)).encode())
     for weight in {id(weight): weight for call in calls for weight in getattr(call.operation, "weights", [])}.values():

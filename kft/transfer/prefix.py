@@ -85,25 +85,10 @@ class Cut:
 
         What is frozen computes in it as in inference.
         """
-        program, kept = self.program, {name: one.value for name, one in self.kept.items()}
-        below = _dependent(self.recomputed, self.upper, program.outputs.values())
-        read = _read_inputs(program, [*self.recomputed, *self.upper], program.outputs.values())
-        whole = model_of({**read, **kept}, [*self.recomputed, *self.upper], program.outputs)
-        if not any(call.variables for call in self.recomputed):
-            return whole
-        crossing = {f"below_{number}": value for number, value in enumerate(below)}
-        feeding = {**_read_inputs(program, self.recomputed, ()), **_kept_for(kept, self.recomputed, ())}
-        frozen = model_of(feeding, self.recomputed, crossing)
-        fed = {**_read_inputs(program, self.upper, program.outputs.values())}
-        fed |= _kept_for(kept, self.upper, program.outputs.values())
-        upper = model_of({**fed, **crossing}, self.upper, program.outputs)
-
-        def call(inputs: Mapping[str, Any], training: bool | None = None, mask: Any = None) -> Any:
-            found = frozen({name: inputs[name] for name in feeding}, training=False)
-            return upper({**{name: inputs[name] for name in fed}, **found}, training=training)
-
-        whole.call = call
-        return whole
+        calls = [*self.recomputed, *self.upper]
+        read = _read_inputs(self.program, calls, self.program.outputs.values())
+        kept = {name: one.value for name, one in self.kept.items()}
+        return model_of({**read, **kept}, calls, self.program.outputs, in_inference=set(self.recomputed))
 
 
 def trained_in(blocks: Iterable[Block], rules: Rules) -> Callable[[Any], bool]:
@@ -380,19 +365,7 @@ def _leading_to(values: Iterable[Value], calls: Sequence[Call]) -> list[Call]:
     return found[::-1]
 
 
-def _dependent(below: Sequence[Call], above: Sequence[Call], outputs: Iterable[Value]) -> list[Value]:
-    """What the calls below give to those above, and to the outputs."""
-    read = {*(value for call in above for value in call.inputs.values()), *outputs}
-    return [value for call in below for value in call.outputs if value in read]
-
-
 def _read_inputs(program: Program, calls: Iterable[Call], outputs: Iterable[Value]) -> dict[str, Value]:
     """The inputs of a program that some calls read, or that are outputs themselves."""
     read = {*(value for call in calls for value in call.inputs.values()), *outputs}
     return {name: value for name, value in program.inputs.items() if value in read}
-
-
-def _kept_for(kept: Mapping[str, Value], calls: Iterable[Call], outputs: Iterable[Value]) -> dict[str, Value]:
-    """Those of the kept tensors that some calls read, or that are outputs."""
-    read = {*(value for call in calls for value in call.inputs.values()), *outputs}
-    return {name: value for name, value in kept.items() if value in read}

@@ -125,14 +125,13 @@ def compared(family, kind, transfer, folder):
     expected, others, _, other_text = trained(family, kind, transfer, folder / "not", is_asked=False)
     assert other_text == "none: switched off"
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-5)
-    pretrained = {
-        path: np.array(v) for block in anatomy.blocks(model_of(family, kind)) for path, v in block.variables.items()
-    }
-    for path, values in found.items():
+    pretrained = [v for block in anatomy.blocks(model_of(family, kind)) for v in block.variables.values()]
+    pretrained = [np.array(v) for v in pretrained if "seed" not in v.path]
+    for (path, values), other, before in zip(found.items(), others.values(), pretrained, strict=True):
         if path in trains:
-            np.testing.assert_allclose(values, others[path], atol=1e-3, err_msg=path)
+            np.testing.assert_allclose(values, other, atol=1e-3, err_msg=path)
         else:
-            assert (values == pretrained[path]).all() and (others[path] == pretrained[path]).all(), path
+            assert (values == before).all() and (other == before).all(), path
     return text
 
 
@@ -149,7 +148,7 @@ def test_training_on_what_is_kept_is_training_on_all(tmp_path):
 @pytest.mark.parametrize("family", SIZES)
 def test_every_family_trains_the_same_on_what_is_kept(family, kind, transfer, tmp_path):
     if (family, transfer) == ("T5", "last:2"):  # the one frozen layer gives the positions of all
-        assert trained(family, kind, transfer, tmp_path / "kept")[-1].startswith("none: it would spare 0%")
+        assert "depends on how far a batch is padded" in trained(family, kind, transfer, tmp_path / "kept")[-1]
     else:
         compared(family, kind, transfer, tmp_path)
 
@@ -322,7 +321,6 @@ def test_a_second_fit_skips_the_frozen_pass_and_a_damaged_file_is_made_again(
         {"gradient_accumulation_steps": 3},
         {"max_length": 8, "task": "classify"},
         {"accelerate": False},
-        {"distribute": "mirrored:2"},
     ],
     ids=str,
 )
