@@ -123,9 +123,16 @@ class InInference(keras.layers.Layer):
         self.built = True  # the layer is
 
     def call(self, tensors: list[Any]) -> Any:
-        given = {id(place): tensor for place, tensor in zip(self.arguments.keras_tensors, tensors, strict=True)}
-        args, kwargs = self.arguments.fill_in(given)
+        args, kwargs = self._given(tensors)
         return self.operation(*args, **{**kwargs, "training": False})
+
+    def compute_output_spec(self, tensors: list[Any]) -> Any:
+        args, kwargs = self._given(tensors)
+        return self.operation.compute_output_spec(*args, **{n: each for n, each in kwargs.items() if n != "training"})
+
+    def _given(self, tensors: list[Any]) -> Any:
+        places = self.arguments.keras_tensors
+        return self.arguments.fill_in({id(place): tensor for place, tensor in zip(places, tensors, strict=True)})
 
 
 def model_of(
