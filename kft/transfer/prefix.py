@@ -253,28 +253,25 @@ def _real(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def _unfit(cut: Cut, store: Store) -> list[Value]:
-    """The kept tensors that are others where rows are padded further, or stand beside others: on a few rows."""
+    """The kept tensors that are others where rows are padded less, or have others beside them: on a few rows."""
     network = cut.lower_network()
     together, lengths = _probe(store, list(network.input))
     num_rows = len(next(iter(together.values())))
-    found = {name: keras.ops.convert_to_numpy(value) for name, value in network(together, training=False).items()}
+    some = np.arange(max(1, num_rows - 1))  # all but the longest: one more shape, for backends that compile each
+    longest = {group: int(each[some].max()) for group, each in lengths.items()}
+    apart = {
+        name: array[some] if name in store.row_features else array[some, : longest[store.group_of(name)]]
+        for name, array in together.items()
+    }
+    before, after = (network(features, training=False) for features in (together, apart))
     unfit = []
-    for row in range(num_rows):
-        has = {group: int(each[row]) for group, each in lengths.items()}
-        features = {
-            name: array[row : row + 1]
-            if name in store.row_features
-            else array[row : row + 1, : has[store.group_of(name)]]
-            for name, array in together.items()
-        }
-        alone = network(features, training=False)
-        for name, kept in cut.kept.items():
-            one, other = keras.ops.convert_to_numpy(alone[name]), found[name]
-            length = has[store.group_of(name)] if kept.is_of_tokens else None
-            is_by_row = len(one) == 1 and len(other) == num_rows
-            if not is_by_row or not _alike(one[0][:length], other[row][:length]):
-                unfit.append(kept.value)
-    return list(dict.fromkeys(unfit))
+    for name, kept in cut.kept.items():
+        one, other = (keras.ops.convert_to_numpy(each[name]) for each in (before, after))
+        is_by_row = len(one) == num_rows and len(other) == len(some)
+        has = lengths[store.group_of(name)] if kept.is_of_tokens else [None] * num_rows
+        if not is_by_row or not all(_alike(one[row][: has[row]], other[row][: has[row]]) for row in some):
+            unfit.append(kept.value)
+    return unfit
 
 
 def _bypassing(cut: Cut, store: Store) -> Cut:

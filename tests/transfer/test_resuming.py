@@ -35,3 +35,14 @@ def test_a_resumed_fit_of_a_part_is_the_same_to_the_bit(backend, transfer, messa
     blocks = {path.split("/")[0] for path in told["moved"]}
     assert blocks == {"transformer_layer_1", "pooled_dense"}
     assert len(told["moved"]) >= 14  # the bias of the keys has no gradient
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transfer", ["last:1", "features"])
+def test_so_it_is_where_what_the_frozen_layers_give_is_computed_again(
+    transfer, message_rows, tiny_preset, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KFT_CACHE", "none")
+    told = runpy.run_path(str(SCRIPT))["compared"](message_rows, tiny_preset, tmp_path, transfer)
+    assert "stopped at step" in told["stopped"]
+    assert told["same_history"] and told["differ"] == []
