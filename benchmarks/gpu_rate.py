@@ -99,7 +99,7 @@ def ours(size: str, num_rows: int, tokens: int, num_steps: int) -> dict[str, Any
     )
     ones = np.ones(count, np.float32)
     targets = {"label": random.integers(0, 2, count)}
-    stream = Stream(store.in_memory(encoded, encoder), targets, ones, {"label": ones})
+    stream = Stream(store.in_memory(encoded, encoder), targets, {"label": ones}, {"label": ones})
     chosen = devices.choose("none", "mixed_bfloat16")
     recipe = Recipe.of(batch_size=num_rows, epochs=1, precision="mixed_bfloat16")
     began = time.perf_counter()

@@ -68,7 +68,7 @@ def rows_of(count: int, tokens: int) -> store.Store:
 def stream_of(rows: store.Store) -> Stream:
     """The rows with two classes that take turns."""
     ones = np.ones(len(rows), np.float32)
-    return Stream(rows, {"label": np.arange(len(rows)) % 2}, ones, {"label": ones})
+    return Stream(rows, {"label": np.arange(len(rows)) % 2}, {"label": ones}, {"label": ones})
 
 
 def train(trainer: trainers.Trainer, rows: store.Store, epoch: int, num_steps: int | None = None) -> int:

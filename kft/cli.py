@@ -142,8 +142,8 @@ def knobs(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 
 def _parsed(value: Any) -> Any:
-    """A flag's text; one in braces is a YAML mapping, as in `--class-weights '{spam: 2, ham: 1}'`."""
-    if not (isinstance(value, str) and value.startswith("{")):
+    """A flag's text; one in braces or brackets is YAML, as in `--class-weights '{spam: 2, ham: 1}'`."""
+    if not (isinstance(value, str) and value.startswith(("{", "[{"))):
         return value
     return documents.parse_yaml(value, f"found {errors.quoted(value)}", errors.RecipeError)
 

@@ -18,6 +18,7 @@ from kft.datasets import loading, registry
 from kft.errors import RecipeError, did_you_mean
 from kft.readers import formats, inputs
 from kft.recipe import COLUMN_KNOBS, Recipe, has_knob
+from kft.tasks import beside
 from kft.tasks.task import Labels, Problem, Schema, Task
 
 DEFAULT_SHARE = Recipe.model_fields["validation"].default
@@ -124,17 +125,19 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
             read[name] = _read(source, name, recipe.data_dir, recipe.task)
             shares[name] = None
     given = {name: getattr(recipe, name) for name in COLUMN_KNOBS}
+    heads = {head.name: head.task for head in recipe.aux}
     best_by: Sequence[str] | None = None
     if named and recipe.task in ("auto", registry.find(train)[0].task):
         benchmark, _ = registry.find(train)
-        task, best_by = tasks.find(benchmark.task), benchmark.metrics
+        task, best_by = tasks.find(benchmark.task, heads), benchmark.metrics
     elif recipe.task == "auto":
         name, why = task_columns.decide(read["train"], given)
-        task = tasks.find(name)
+        task = tasks.find(name, heads)
         notes.append(f"task: {why}")
     else:
-        task = tasks.find(recipe.task)
+        task = tasks.find(recipe.task, heads)
     recipe.refuse_unused(task.name)
+    given |= {beside.column_of(head.name): head.label for head in recipe.aux}
     chosen = columns.choose(read["train"], task.schema.columns, given)
     notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by])
     wanted = [column for column in task.schema.columns if column.name in chosen]
@@ -145,7 +148,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         readings = tables["train"].readings if tables else None
         raw = columns.canonical(table, used, recipe.split_by)
         tables[name] = faults.usable(raw, _ready(task.schema, wanted, readings), recipe.bad_rows, DROP_ADVICE)
-    is_labelled = any(column.kind == "label" for column in wanted)
+    is_labelled = any(column.kind == "label" and column.name == beside.LABEL for column in wanted)
     if is_labelled and has_knob(task.name, "min_class_rows"):
         clean.check_repeated(tables["train"], chosen["label"], is_guess=recipe.task == "auto" and not recipe.label)
         rare = clean.rare_classes(tables["train"], recipe.min_class_rows)
@@ -165,6 +168,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         together=[column.name for column in of_texts if column.repeats == "together"] if len(of_texts) > 1 else [],
         noted=[column.name for column in of_texts if column.repeats == "noted"],
         split_by=recipe.split_by,
+        further_classes=[c.name for c in wanted if c.kind == "label" and c.name != beside.LABEL],
     )
     found = {"train": divided.train, "validation": divided.validation, "test": divided.test}
     parts = {name: part.without(GROUP) for name, part in found.items() if part is not None}

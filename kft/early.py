@@ -11,6 +11,7 @@ from typing import Any
 
 from kft import run_directory
 from kft.data import columns, task_columns
+from kft.data.columns import Column
 from kft.datasets import registry
 from kft.models import handles
 from kft.readers import formats
@@ -70,6 +71,8 @@ def refuse_source(source: str | Path, role: str, recipe: Recipe) -> str:
     task = task_columns.decide(table, given)[0] if recipe.task == "auto" else recipe.task
     recipe.refuse_unused(task)
     columns.choose(table, task_columns.COLUMNS[task], given)
+    for head in recipe.aux:
+        columns.choose(table, [Column(head.name, "label")], {head.name: head.label})
     return task
 
 

@@ -19,31 +19,13 @@ from kft.accelerate import passes
 from kft.errors import RecipeError, did_you_mean, printable, quoted
 from kft.knobs import knob
 from kft.models import roles
+from kft.task_names import HUB_TASKS, TASKS, Aux
 from kft.transfer import strategies
 
 MOST_RATE = 10.0
 """The highest learning rate that is taken."""
 LARGEST = 10**12
 """What no knob that counts goes beyond."""
-TASKS = (
-    *("answer", "choose", "classify", "embed", "extract", "fewshot", "generate", "joint", "multilabel", "ordinal"),
-    *("pretrain", "regress", "relate", "tag"),
-)
-"""The names of the tasks, which are not imported here, since they bring in TensorFlow."""
-HUB_TASKS: dict[str, dict[str, str]] = {
-    "text-classification": {"task": "classify"},
-    "token-classification": {"task": "tag"},
-    "question-answering": {"task": "answer"},
-    "multiple-choice": {"task": "choose"},
-    "fill-mask": {"task": "pretrain", "pretrain_objective": "mlm"},
-    "sentence-similarity": {"task": "embed"},
-    "feature-extraction": {"task": "embed"},
-    "summarization": {"task": "generate"},
-    "translation": {"task": "generate"},
-    "text-generation": {"task": "generate"},
-    "text2text-generation": {"task": "generate"},
-}
-"""The Hugging Face Hub's names of tasks, and the knobs that each stands for."""
 
 # The groups of knobs, in the words of `kft fit --help` and docs/knobs.md.
 model = functools.partial(knob, "Task and model")
@@ -97,6 +79,12 @@ class Recipe(pydantic.BaseModel):
         "Compute what frozen layers give once for each row and keep it, so that epochs run only what trains. kft plan "
         "says what is kept, what it saves and what it takes.",
         not_with={"transfer": ["full"]},
+    )
+    aux: list[Aux] = model(
+        [],
+        "Further heads on the same rows, each with a task (classify, regress, multilabel or ordinal), the column that "
+        "it learns, and the weight of its loss: [{task: regress, label: urgency, weight: 0.5}].",
+        tasks=("classify", "multilabel", "ordinal", "regress"),
     )
     max_length: int | Literal["auto"] = model(
         "auto", "Longest row in tokens; longer ones are cut. auto: covers 99.5% of train, 128 to 512."
@@ -313,7 +301,11 @@ class Recipe(pydantic.BaseModel):
     def _within_reach(cls, value: Any) -> Any:
         if isinstance(value, int) and value > LARGEST:
             raise ValueError(f"expected {LARGEST:,} at most")
-        for text in [value] if isinstance(value, str) else value if isinstance(value, list | dict) else []:
+        members = [*value] if isinstance(value, list | dict) else [value]
+        texts = [text for one in members for text in (dict(one).values() if isinstance(one, Aux) else [one])]
+        for text in texts:
+            if not isinstance(text, str):
+                continue
             if "\0" in text or not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
                 raise ValueError("expected text of UTF-8 without NUL")
         return value
@@ -366,6 +358,19 @@ class Recipe(pydantic.BaseModel):
         if len({name for name, _ in named if isinstance(name, str)}) < sum(isinstance(name, str) for name, _ in named):
             raise ValueError("two of the labels are read as the same")
         return dict(named)
+
+    @pydantic.field_validator("aux", mode="before")
+    @classmethod
+    def _one_or_several_heads(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping | Aux) else list(value) if isinstance(value, tuple) else value
+
+    @pydantic.field_validator("aux")
+    @classmethod
+    def _heads_with_names_of_their_own(cls, value: list[Aux]) -> list[Aux]:
+        names = [head.name for head in value]
+        if len(set(names)) < len(names):
+            raise ValueError("two heads have the same name: give one of them another with name:")
+        return value
 
     @pydantic.field_validator("learning_rate", "head_learning_rate")
     @classmethod

@@ -71,7 +71,7 @@ class Run:
     @cached_property
     def labels(self) -> Labels:
         """The label spec, what the training targets taught: class names, or mean and deviation."""
-        return untrusted.read_json(self.path / LABELS, schemas.LABELS[self.manifest["task"]], RunError)
+        return untrusted.read_json(self.path / LABELS, schemas.labels_of(self.manifest["task"]), RunError)
 
     @property
     def vocabulary(self) -> Labels:
@@ -96,7 +96,8 @@ class Run:
         """What it was trained for."""
         from kft import tasks
 
-        return tasks.find(self.manifest["task"])
+        heads = self.labels.get("aux", {})
+        return tasks.find(self.manifest["task"], {name: head["task"] for name, head in heads.items()})
 
     @cached_property
     def problem(self) -> Problem:

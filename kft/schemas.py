@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from kft.errors import quoted
-from kft.recipe import TASKS
+from kft.task_names import AUX_NAME, TASKS
 
 LONGEST_TEXT, MOST_LABELS, MOST_FILES = 2**16, 10**6, 100_000
 MOST = 2**53  # integers up to here are exact as floats
@@ -281,3 +281,24 @@ LABELS: Mapping[str, Any] = {
     "tag": _TAGS,
 }
 """What labels.json holds, by the task."""
+
+
+class _Head(TypedDict):
+    """Of a further head beside the task's own."""
+
+    task: Literal["classify", "regress", "multilabel", "ordinal"]
+    labels: dict[str, Any]
+
+
+_HEADS = pydantic.TypeAdapter(dict[Annotated[str, StringConstraints(pattern=f"^{AUX_NAME}$")], _Head])
+
+
+def _heads_agree(labels: Any) -> Any:
+    for head in _HEADS.validate_python(labels.get("aux", {})).values():
+        pydantic.TypeAdapter(LABELS[head["task"]]).validate_python(head["labels"])
+    return labels
+
+
+def labels_of(task: str) -> Any:
+    """What labels.json of a run of this task holds, that of its further heads included."""
+    return Annotated[LABELS[task], AfterValidator(_heads_agree)]

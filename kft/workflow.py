@@ -22,6 +22,7 @@ from kft.job import Job
 from kft.models import presets, seeding
 from kft.recipe import Recipe
 from kft.run import Run
+from kft.tasks import beside
 from kft.text import unknown
 from kft.training import checkpoints, devices, history, loop
 from kft.training.checkpoints import Position
@@ -228,7 +229,10 @@ def _calibrated(ready: Job, run_dir: Path) -> tuple[Run, list[str]]:
         return done, []
     table = ready.data.parts["validation"]
     tuned = problem.evaluator.calibrate(done.answers(table, ready.stores["validation"]), table)
-    changed = [name for name in tuned if tuned[name] != problem.labels[name]]
+    changed = [name for name in tuned if name != "aux" and tuned[name] != problem.labels[name]]
+    for head, spec in tuned.get("aux", {}).items():
+        before = problem.labels["aux"][head]["labels"]
+        changed += [f"{head}/{name}" for name, value in spec["labels"].items() if value != before[name]]
     return Run(run_dir, ready.data.task.restore(tuned, ready.recipe), ready.identity), changed
 
 
@@ -274,8 +278,15 @@ def _baselines(done: Run, ready: Job) -> tuple[Mapping[str, Any], list[str]]:
     if task_name == "pretrain":
         size = ready.model.preprocessor.tokenizer.vocabulary_size()
         counted = baselines.Tokens(_token_ids(ready.stores["train"]), _token_ids(ready.stores[judged]), size)
-    reached = baselines.of(task_name, parts, judged, done.labels, seed=ready.recipe.seed, tokens=counted)
-    return reached.metrics, list(reached.notes)
+    seen, seed = beside.seen_by_all(parts, None), ready.recipe.seed
+    reached = baselines.of(task_name, seen, judged, done.labels, seed=seed, tokens=counted)
+    metrics, notes = dict(reached.metrics), list(reached.notes)
+    for name, head in done.labels.get("aux", {}).items():
+        reached = baselines.of(head["task"], beside.seen_by_all(parts, name), judged, head["labels"], seed=seed)
+        for baseline, values in reached.metrics.items():
+            metrics[f"{name}: {baseline}"] = {f"{name}/{key}": value for key, value in values.items()}
+        notes += [f"head {name}: {note}" for note in reached.notes]
+    return metrics, notes
 
 
 def _token_ids(store: Store) -> np.ndarray:

@@ -52,7 +52,7 @@ ids = random.integers(1, 20, (48, 9))
 encoded = Encoded({"token_ids": ids, "segment_ids": ids * 0}, {"": lengths}, np.arange(48))
 rows = store.in_memory(encoded, Encoder)
 targets = {"label": (ids[:, 0] > 9).astype(np.int32)}
-stream = Stream(rows, targets, np.ones(48, np.float32), {"label": np.ones(48, np.float32)})
+stream = Stream(rows, targets, {"label": np.ones(48, np.float32)}, {"label": np.ones(48, np.float32)})
 objective = Objective((Term("label", lambda outputs, targets: crossentropy(outputs["logits"], targets["label"])),))
 
 def trained(distribute, accumulated=1):

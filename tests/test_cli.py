@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import kft
 import kft.errors
-from kft import knobs, recipe, tasks
+from kft import knobs, task_names, tasks
 from kft.cli import bounded, main
 
 COMMANDS = ["fit", "tune", "evaluate", "predict", "export", "serve", "check", "plan", "demo"]
@@ -61,8 +61,8 @@ def test_the_help_of_fit_names_every_knob_with_its_default():
 
 
 def test_the_help_of_fit_names_every_task():
-    assert tuple(sorted(tasks.TASKS)) == recipe.TASKS
-    assert ", ".join(recipe.TASKS) in " ".join(told("fit", "--help").stdout.split())
+    assert tuple(sorted(tasks.TASKS)) == task_names.TASKS
+    assert ", ".join(task_names.TASKS) in " ".join(told("fit", "--help").stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_smoothing_and_class_weights_shape_the_loss():
     (term,) = CLASSIFY.restore(labels, recipe).objective.terms
     assert float(term.of_batch(outputs, targets, np.ones(2))) == pytest.approx(-np.sum(smoothed), abs=1e-6)
     problem = CLASSIFY.restore(labels, kft.Recipe.of())
-    weights = problem.examples.weights(targets, ids)
+    weights = problem.objective.terms[0].row_weights(targets, ids)
     weighted = problem.objective.terms[0].of_batch(outputs, targets, weights / weights.sum())
     assert float(weighted) == pytest.approx(-(3 * log_probs[0, 0] + log_probs[1, 2]) / 4, abs=1e-6)
 

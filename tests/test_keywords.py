@@ -18,6 +18,7 @@ WIDER = {
     **{"validation": Any, "test": Any, "preset": str | Path, "data_dir": str | Path | None, "out": str | Path | None},
     "lora_start": str | Path | None,
     **{"stop": str | Sequence[str], "lora_targets": str | Sequence[str], "lora_variant": str | Sequence[str]},
+    "aux": Mapping[str, Any] | Sequence[Mapping[str, Any]],
     "accelerate": bool | str | Sequence[str],
     "class_weights": Literal["balanced"] | Mapping[str, float] | Mapping[int, float] | Mapping[float, float] | None,
 }

@@ -9,8 +9,9 @@ import pytest
 import kft
 from kft import disk, lock, run_directory, schemas, untrusted
 from kft.errors import KftError, RunError
-from kft.recipe import TASKS, Recipe
+from kft.recipe import Recipe
 from kft.run_directory import LABELS, MANIFEST, METRICS, OWN_SUM, RECIPE
+from kft.task_names import TASKS
 from kft.training import checkpoints
 from tuning import directory, ledger
 

@@ -16,7 +16,8 @@ def records(
 
     A number for each of some names becomes `{name: number}`, another list of numbers a list. Of several strings the
     empty ones are left out, which only fill the list up. Answers called `entities.text` and `entities.start` become one
-    list of dicts, as long as there are texts in it; those of `events.arguments.role` lists in such dicts.
+    list of dicts, as long as there are texts in it; those of `events.arguments.role` lists in such dicts. Those of a
+    further head, as `urgency/value`, stand in a dict of its name.
 
     Args:
         answers: By name, `(rows, …)`.
@@ -26,9 +27,16 @@ def records(
     [{'label': 'no', 'scores': {'yes': 0.25, 'no': 0.75}}]
     >>> records({"labels": np.array([[b"no", b""]])})
     [{'labels': ['no']}]
+    >>> records({"label": np.array([b"no"]), "urgency/value": np.array([0.5])})
+    [{'label': 'no', 'urgency': {'value': 0.5}}]
     >>> records({"spans.text": np.array([[b"tea", b""]]), "spans.start": np.array([[4, 0]])})
     [{'spans': [{'text': 'tea', 'start': 4}]}]
     """
+    heads = dict.fromkeys(name.partition("/")[0] for name in answers if "/" in name)
+    if heads:
+        own = records({name: values for name, values in answers.items() if "/" not in name}, names)
+        further = {head: records(of_head(answers, head), of_head(names or {}, head)) for head in heads}
+        return [{**row, **{head: rows[place] for head, rows in further.items()}} for place, row in enumerate(own)]
     columns: dict[str, list[Any]] = {}
     for name, values in answers.items():
         plain = _plain(values.tolist())
@@ -39,6 +47,15 @@ def records(
         else:
             columns[name] = plain
     return [_nested(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def of_head(values: Mapping[str, Any], head: str) -> dict[str, Any]:
+    """The values of a further head, by the names that it has by itself.
+
+    >>> of_head({"label": 1, "urgency/value": 2}, "urgency")
+    {'value': 2}
+    """
+    return {name.removeprefix(f"{head}/"): value for name, value in values.items() if name.startswith(f"{head}/")}
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

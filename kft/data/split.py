@@ -36,12 +36,14 @@ class Groups:
         starts: `(groups + 1,)` where each group begins in `order`.
         classes: `(rows,)` int class of each row, in the order of the table.
         priority: `(groups,)` uint64, the seeded order in which groups leave the training rows.
+        further: As `classes`, of further columns of classes.
     """
 
     order: np.ndarray
     starts: np.ndarray
     classes: np.ndarray
     priority: np.ndarray
+    further: Sequence[np.ndarray] = ()
 
     def rows(self, group: int) -> np.ndarray:
         """The row indices of a group."""
@@ -65,6 +67,7 @@ def split(
     together: Sequence[str] = (),
     noted: Sequence[str] = (),
     split_by: str | None = None,
+    further_classes: Sequence[str] = (),
 ) -> Parts:
     """Takes validation and test rows out of the training rows, or checks the ones given.
 
@@ -87,6 +90,7 @@ def split(
         noted: Further text columns of which a note says how many rows share a text with the training rows.
         split_by: What users call the values in `GROUP`, which rows are kept together by whatever that leaves; null
             stands for a group of its own.
+        further_classes: Further columns of classes, of each of which a training row is kept too.
 
     Raises:
         DataError: If a part would have fewer than two rows, or the test table holds training texts or groups.
@@ -96,13 +100,14 @@ def split(
     _check(fractions, label_column, stratify)
     hashes = row_hashes(train, text_columns, normalised)
     classes = _classes(train, label_column)
+    further = [_classes(train, name) for name in further_classes]
     shared = [] if split_by else [row_hashes(train, [name], normalised) for name in together]
     keys = _joined(hashes, [_group_hashes(train)] if split_by else shared)
-    groups = _groups(keys, classes, seed)
+    groups = _groups(keys, classes, seed, further)
     taken = _assign(groups, fractions, stratify)
     notes: list[str] = []
     if any(fractions.values()) and (keys != hashes).any():
-        by_text = _groups(hashes, classes, seed)
+        by_text = _groups(hashes, classes, seed, further)
         without = _assign(by_text, fractions, stratify)
         if not split_by and any(2 * len(taken[role]) < len(rows) for role, rows in without.items()):
             notes.append(_apart_note(train, together, groups))
@@ -193,11 +198,11 @@ def _joined(hashes: np.ndarray, shared: Sequence[np.ndarray]) -> np.ndarray:
     return least[group]
 
 
-def _groups(keys: np.ndarray, classes: np.ndarray, seed: int) -> Groups:
+def _groups(keys: np.ndarray, classes: np.ndarray, seed: int, further: Sequence[np.ndarray]) -> Groups:
     different, group_of = np.unique(keys, return_inverse=True)
     order = np.argsort(group_of, kind="stable")
     starts = np.searchsorted(group_of[order], np.arange(len(different) + 1))
-    return Groups(order, starts, classes, _mix(different, seed))
+    return Groups(order, starts, classes, _mix(different, seed), further)
 
 
 def _mix(keys: np.ndarray, seed: int) -> np.ndarray:
@@ -211,6 +216,7 @@ def _mix(keys: np.ndarray, seed: int) -> np.ndarray:
 def _assign(groups: Groups, fractions: dict[str, float], stratify: bool) -> dict[str, np.ndarray]:
     """The sorted row indices of each part; what no part takes stays in training."""
     keeps = np.bincount(groups.classes).tolist()
+    left = [np.bincount(classes).tolist() for classes in groups.further]
     counts = np.array(keeps if stratify else [len(groups.order)])
     quotas: dict[str, list[int]] = {}
     given = np.zeros_like(counts)
@@ -227,6 +233,9 @@ def _assign(groups: Groups, fractions: dict[str, float], stratify: bool) -> dict
         loses = Counter(groups.classes[rows].tolist())
         if any(count >= keeps[label] for label, count in loses.items()):
             continue
+        also_loses = [Counter(classes[rows].tolist()) for classes in groups.further]
+        if any(n >= rest[label] for rest, lost in zip(left, also_loses, strict=True) for label, n in lost.items()):
+            continue
         needs = loses if stratify else {0: len(rows)}
         for role, quota in quotas.items():
             if all(count <= quota[stratum] for stratum, count in needs.items()):
@@ -234,6 +243,9 @@ def _assign(groups: Groups, fractions: dict[str, float], stratify: bool) -> dict
                     quota[stratum] -= count
                 for label, count in loses.items():
                     keeps[label] -= count
+                for rest, lost in zip(left, also_loses, strict=True):
+                    for label, count in lost.items():
+                        rest[label] -= count
                 taken[role].append(rows)
                 missing -= len(rows)
                 break

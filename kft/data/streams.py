@@ -35,20 +35,20 @@ class Stream:
     Attributes:
         store: Their token features.
         targets: By name, `(rows, …)` or aligned with the tokens.
-        weights: `(rows,)` float32, what each row weighs beside the others.
+        weights: By term, `(rows,)` float32: what each row weighs beside the others.
         counts: By term, `(rows,)`: how many tokens, or rows, the loss of each row is the mean of.
         collate: Makes the batches of each epoch.
     """
 
     store: Store
     targets: Mapping[str, np.ndarray | Aligned]
-    weights: np.ndarray
+    weights: Mapping[str, np.ndarray]
     counts: Mapping[str, np.ndarray]
     collate: Collator = unchanged
 
     def term_weights(self, term: str) -> np.ndarray:
         """How much the loss of each row counts in a term, before it is divided by a total: `(rows,)` float32."""
-        return np.asarray(self.counts[term] * self.weights, np.float32)
+        return np.asarray(self.counts[term] * self.weights[term], np.float32)
 
     def expected_weights(self, term: str) -> np.ndarray:
         """How much each row would count if all tokens, or rows, weighed the same: `(rows,)` float64.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kft.evaluation import (
@@ -67,13 +68,31 @@ def of(task_name: str, label_spec: Mapping[str, Any]) -> Kind:
 
     Args:
         task_name: The task.
-        label_spec: What the targets of its training rows taught, as in labels.json.
+        label_spec: What the targets of its training rows taught, as in labels.json. Its `aux` are further heads.
 
     >>> of("regress", {}).headline.name
     'mae'
     """
     choose, _ = KINDS[task_name]
-    return choose(label_spec)
+    kind = choose(label_spec)
+    for name, head in label_spec.get("aux", {}).items():
+        kind = _beside(kind, name, of(head["task"], head["labels"]))
+    return kind
+
+
+def _beside(own: Kind, name: str, other: Kind) -> Kind:
+    """The kind of the answers of a task and of a further head, which a sentence of its own tells about."""
+    metrics = tuple(
+        replace(one, name=f"{name}/{one.name}", meaning=f"of head {name}: {one.meaning}", headline=False)
+        for one in other.metrics
+    )
+
+    def details(values: Mapping[str, Any]) -> list[str]:
+        found = {key.removeprefix(f"{name}/"): value for key, value in values.items() if key.startswith(f"{name}/")}
+        sentence = other.sentence({**found, "num_rows": values["num_rows"]}, "rows")
+        return [*own.details(values), f"Head {name}: {sentence[0].lower()}{sentence[1:]}"]
+
+    return replace(own, metrics=(*own.metrics, *metrics), details=details)
 
 
 def direction(metric_name: str) -> str:

@@ -119,11 +119,14 @@ class Kind:
 def named(metrics: Sequence[Metric], name: str) -> Metric:
     """The metric of this name; the prefix `val_`, which Keras gives those of validation rows, may be there or not.
 
+    A name such as `urgency/mae` is that of a further head: where no metric is called so, it is the metric `mae`.
+
     Raises:
         RecipeError: There is none.
     """
     by_name = {metric.name: metric for metric in metrics}
     plain = name.removeprefix("val_")
+    plain = plain if plain in by_name else plain.rpartition("/")[2]
     if plain not in by_name:
         raise RecipeError(
             f"There is no metric {name!r}.{did_you_mean(plain, by_name)} Choose one of: {', '.join(by_name)}."

@@ -38,6 +38,7 @@ class Term:
         stream: Where its rows come from.
         count: (targets of all rows, token store) to how many tokens, or rows, the loss of each row is the mean of,
             `(rows,)`: what its rows weigh beside each other.
+        row_weights: Likewise, to what each row weighs besides, as by its class: `(rows,)` float32.
         compares_rows: Whether the loss of a row depends on those beside it. Its targets then hold `IS_REAL`.
     """
 
@@ -46,6 +47,7 @@ class Term:
     weight: float | Callable[[Any], Any] = 1.0
     stream: str = STREAM
     count: Callable[[Tensors, Any], np.ndarray] = ones
+    row_weights: Callable[[Tensors, Any], np.ndarray] = ones
     compares_rows: bool = False
 
     def of_rows(self, outputs: Tensors, targets: Tensors, weights: Any) -> Any:

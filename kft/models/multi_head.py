@@ -18,11 +18,12 @@ class HeadSpec(TypedDict):
     """What a head is.
 
     `num_outputs` is its width; it reads each of the `tokens`, or one vector for the row: of the `first` token, of the
-    `last` that is no padding, or the `mean`.
+    `last` that is no padding, the `mean`, or the backbone's own `pooled` one. `row` stands for the vector that
+    `kft.models.heads.sequence_model` reads of the backbone at hand.
     """
 
     num_outputs: int
-    reads: Literal["tokens", "first", "last", "mean"]
+    reads: Literal["tokens", "first", "last", "mean", "pooled", "row"]
 
 
 def multi_head_model(
@@ -40,15 +41,21 @@ def multi_head_model(
     seeding.set_seed(seed)
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
     preprocessor = heads.preprocessor_for(preset, backbone, tokenizer, max_length)
-    return MultiHead(backbone=backbone, heads=specs, preprocessor=preprocessor, compile=False)
+    is_pooled = isinstance(backbone.output, dict) and "pooled_output" in backbone.output
+    of_row: Any = "pooled" if is_pooled else heads.pooling_of(preset, preprocessor)
+    decided: dict[str, HeadSpec] = {
+        name: {"num_outputs": spec["num_outputs"], "reads": of_row if spec["reads"] == "row" else spec["reads"]}
+        for name, spec in specs.items()
+    }
+    return MultiHead(backbone=backbone, heads=decided, preprocessor=preprocessor, compile=False)
 
 
 @saving.register_keras_serializable(package="kft")
 class MultiHead(keras_hub.models.Task):
     """Linear heads on any KerasHub text backbone.
 
-    The outputs are a dict: `(batch, num_outputs)` of a head that reads one vector for the row, and
-    `(batch, tokens, num_outputs)` of one that reads tokens. Saves and loads as a KerasHub preset once
+    A head is dropout and a dense layer. The outputs are a dict: `(batch, num_outputs)` of a head that reads one vector
+    for the row, and `(batch, tokens, num_outputs)` of one that reads tokens. Saves and loads as a KerasHub preset once
     `kft.models.multi_head` is imported.
 
     Args:
@@ -73,8 +80,10 @@ class MultiHead(keras_hub.models.Task):
         mask = inputs.get(prefix + "padding_mask", inputs[prefix + "token_ids"])
         outputs = {}
         for name, spec in heads.items():
-            is_by_token = spec["reads"] == "tokens"
-            read = sequence if is_by_token else Pool(spec["reads"], dtype=policy, name=f"pool_{name}")(sequence, mask)
+            if spec["reads"] in ("tokens", "pooled"):
+                read = sequence if spec["reads"] == "tokens" else backbone.output["pooled_output"]
+            else:
+                read = Pool(spec["reads"], dtype=policy, name=f"pool_{name}")(sequence, mask)
             dropped = keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{name}")(read)
             outputs[name] = keras.layers.Dense(
                 spec["num_outputs"],

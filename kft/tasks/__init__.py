@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kft.data import task_columns
+from kft.tasks import beside
 from kft.tasks.answer import ANSWER
 from kft.tasks.choose import CHOOSE
 from kft.tasks.classify import CLASSIFY
@@ -37,11 +40,16 @@ TASKS: dict[str, Task] = {
 }
 
 
-def find(name: str) -> Task:
+def find(name: str, heads: Mapping[str, str] | None = None) -> Task:
     """The task of this name.
+
+    Args:
+        name: Of the task.
+        heads: By the name of each further head, that of its task.
 
     Raises:
         RecipeError: No task is called so.
     """
-    task_columns.require_known(name)
-    return TASKS[name]
+    for one in (name, *(heads or {}).values()):
+        task_columns.require_known(one)
+    return beside.with_heads(TASKS[name], {head: TASKS[one] for head, one in (heads or {}).items()})

@@ -14,7 +14,7 @@ from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
 from kft.evaluation import classification, metric, worst_rows
 from kft.losses import row_losses
-from kft.losses.objective import Objective, Term
+from kft.losses.objective import Objective, Term, ones
 from kft.models import heads
 from kft.recipe import Recipe
 from kft.tasks.task import Answers, Build, Evaluator, Examples, Forward, Labels, Problem, Schema, Targets, Task, View
@@ -68,23 +68,28 @@ def targets_of(names: list[str]) -> Any:
     return lambda table, store: {"label": class_ids(table, names)}
 
 
-def _weights(by_class: list[float], targets: Targets, store: Store) -> np.ndarray:
+def weights_of(by_class: list[float], targets: Targets, store: Store) -> np.ndarray:
     """The weight of each row's class: a class of weight 2 counts as two rows would."""
     return np.asarray(by_class, np.float32)[np.asarray(targets["label"])]
 
 
 def build_of(num_outputs: int) -> Build:
     """A model of one text or two with so many logits."""
-    return Build(partial(heads.sequence_model, num_outputs=num_outputs), widths={"logits": num_outputs})
+    return Build(
+        partial(heads.sequence_model, num_outputs=num_outputs),
+        widths={"logits": num_outputs},
+        head={"num_outputs": num_outputs, "reads": "row"},
+    )
 
 
-def objective_of(label_smoothing: float = 0.0) -> Objective:
-    """Cross-entropy of the `logits` and the class ids."""
+def objective_of(label_smoothing: float = 0.0, by_class: list[float] | None = None) -> Objective:
+    """Cross-entropy of the `logits` and the class ids, rows weighing as their classes do."""
 
     def loss(outputs: Any, targets: Any) -> Any:
         return row_losses.crossentropy(outputs["logits"], targets["label"], label_smoothing)
 
-    return Objective((Term("label", loss),))
+    row_weights = ones if by_class is None else partial(weights_of, by_class)
+    return Objective((Term("label", loss, row_weights=row_weights),))
 
 
 def predictor_of(names: list[str]) -> Forward:
@@ -121,13 +126,12 @@ def view_of(names: list[str]) -> Any:
 def restore(labels: Labels, recipe: Recipe) -> Problem:
     """The problem of telling these classes apart."""
     names = labels["labels"]
-    by_class = labels.get("class_weights") or [1.0] * len(names)
     return Problem(
         labels,
         SCHEMA,
-        Examples(tokens.encode, targets_of(names), weights=partial(_weights, by_class)),
+        Examples(tokens.encode, targets_of(names)),
         build_of(len(names)),
-        objective_of(recipe.label_smoothing),
+        objective_of(recipe.label_smoothing, labels.get("class_weights")),
         predictor_of(names),
         evaluator_of(names),
     )

@@ -13,7 +13,8 @@ from kft.data.columns import Column
 from kft.data.store import Aligned, Store
 from kft.data.streams import Collator, unchanged
 from kft.data.table import Table
-from kft.losses.objective import Objective, ones
+from kft.losses.objective import Objective
+from kft.models.multi_head import HeadSpec
 from kft.recipe import Recipe
 
 Labels = dict[str, Any]
@@ -89,7 +90,6 @@ class Examples:
             graph code.
         targets: (table, token store) to named targets; refuses labels that training never saw.
         rows: A table to the rows that the network is trained on, where those are others than it answers.
-        weights: (targets, store) to what each row weighs beside the others: `(rows,)` float32.
         pack: (token store, max_length, where its texts are from, None for those that are not trained on) to the store
             whose rows the network reads.
         collate: (preprocessor) to what makes the batches of each epoch from the store's.
@@ -100,7 +100,6 @@ class Examples:
     features: Callable[[Any, Sequence[Any]], dict[str, Any]]
     targets: Callable[[Table, Store], Targets]
     rows: Callable[[Table], Table] = as_it_is
-    weights: Callable[[Targets, Store], np.ndarray] = ones
     pack: Callable[[Store, int, str | None], Store] = not_packed
     collate: Callable[[Any], Collator] = never_anew
     notes: Callable[[Mapping[str, Table]], list[str]] = no_notes
@@ -126,11 +125,14 @@ class Build:
         network: (task model, number of text columns) to the model that trains, from token features to named outputs,
             by way of the task model's layers.
         widths: The last dimension of those outputs whose labels decide it: what a saved model has to agree with.
+        head: What gives its only output, `logits`, where that is a linear head, which may stand beside others on one
+            backbone; else None.
     """
 
     model: Callable[..., Any]
     network: Callable[[Any, int], keras.Model] = logits_of
     widths: Mapping[str, int] = field(default_factory=dict)
+    head: HeadSpec | None = None
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,12 @@ def stream_of(problem: Problem, table: Table, store: Store, preprocessor: Any) -
         store: Their tokens.
         preprocessor: The model's.
     """
-    targets = problem.examples.targets(table, store)
+    targets, terms = problem.examples.targets(table, store), problem.objective.of_stream(STREAM)
     return Stream(
         store,
         targets,
-        problem.examples.weights(targets, store),
-        {term.name: np.asarray(term.count(targets, store), np.float32) for term in problem.objective.of_stream(STREAM)},
+        {term.name: np.asarray(term.row_weights(targets, store), np.float32) for term in terms},
+        {term.name: np.asarray(term.count(targets, store), np.float32) for term in terms},
         problem.examples.collate(preprocessor),
     )
 
@@ -155,7 +155,7 @@ class Fitted:
         values = inference.row_values(self._row_values, stream, self.devices, batch_size)
         means = {}
         for name, each in values.items():
-            weights = stream.term_weights(name) if name in stream.counts else stream.weights
+            weights = stream.term_weights(name) if name in stream.counts else np.ones(len(each))
             means[name] = float(each @ weights.astype(np.float64) / max(float(weights.sum(dtype=np.float64)), 1e-12))
         return means
 

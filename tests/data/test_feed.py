@@ -31,7 +31,7 @@ def fed(rows, plan=PLAN, targets=TARGETS, weights=None, totals=None, counts=None
     """A feed of one stream and one term, and its targets and weights."""
     weights = np.ones(len(rows), np.float32) if weights is None else weights
     counts = np.ones(len(rows), np.float32) if counts is None else counts
-    stream = Stream(rows, {"number": targets}, weights, {"error": counts})
+    stream = Stream(rows, {"number": targets}, {"error": weights}, {"error": counts})
     totals = totals_of(plan, stream.term_weights("error")) if totals is None else totals
     steps = [{"train": batch} for batch in plan]
     terms = {"error": "train"}
@@ -96,7 +96,7 @@ def test_to_predict_there_are_only_features(rows):
 
 
 def test_to_evaluate_rows_that_fill_a_batch_are_told(rows):
-    stream = Stream(rows, {"number": TARGETS}, np.ones(3, np.float32), {})
+    stream = Stream(rows, {"number": TARGETS}, {}, {})
     (given,) = feeds.to_evaluate(stream, PLAN, INPUTS)[1]
     assert given["is_real"].tolist() == [True, False] and given["targets"]["number"].tolist() == [10, 10]
 

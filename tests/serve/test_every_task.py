@@ -40,6 +40,10 @@ CASES = {
     "answer": texts_and("question", "context", "answers"),
     "choose": ([{**row, "label": n % 2} for n, row in enumerate(texts_and("text", "choices")[0])], {}),
     "classify": texts_and("text", "label"),
+    "classify-heads": (
+        [{**row, "n": n / 8, "kinds": ["x", "yz"[n % 2]]} for n, row in enumerate(texts_and("text", "label")[0])],
+        {"aux": [{"task": "regress", "label": "n"}, {"task": "multilabel", "label": "kinds"}]},
+    ),
     "embed": ([{**row, "text_pair": f"{row['text']} today"} for row in texts_and("text")[0]], {}),
     "extract": texts_and("text", "events"),
     "fewshot": texts_and("text", "label"),

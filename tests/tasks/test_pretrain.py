@@ -162,7 +162,7 @@ def test_a_batch_is_the_same_wherever_a_fit_goes_on_from(bert):
     masking = pretrain.masking(Recipe.of(seed=1), bert)
     planned = [Batch(np.arange(i, i + 5), 8) for i in (0, 5, 10)]
     counts = {"tokens": pretrain.num_masked(0.15, {}, rows)}
-    stream = Stream(rows, {}, np.ones(len(rows), np.float32), counts, masking)
+    stream = Stream(rows, {}, dict.fromkeys(counts, np.ones(len(rows), np.float32)), counts, masking)
     inputs = ["token_ids", "segment_ids", "padding_mask", "mask_positions"]
 
     def feed(part, epoch):

@@ -19,7 +19,7 @@ ENCODER = SimpleNamespace(pad_values={"token_ids": 0}, mask_names=())
 IDS = np.random.default_rng(0).integers(1, 20, (10, 4))
 ROWS = store.in_memory(Encoded({"token_ids": IDS}, {"": np.full(10, 4)}, np.arange(10)), ENCODER)
 TARGETS = {"label": (IDS[:, 0] > 9).astype(np.int32)}
-STREAM = Stream(ROWS, TARGETS, np.ones(10, np.float32), {"label": ones(TARGETS, ROWS)})
+STREAM = Stream(ROWS, TARGETS, {"label": np.ones(10, np.float32)}, {"label": ones(TARGETS, ROWS)})
 OBJECTIVE = Objective((Term("label", lambda outputs, targets: crossentropy(outputs["logits"], targets["label"])),))
 
 

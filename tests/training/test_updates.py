@@ -68,7 +68,10 @@ def test_classes_are_weighted_beside_all_rows_and_not_beside_their_batch(encoder
     one_by_one = [updates["gradient"](job, 1, accumulated=count) for job in (made, rare)]
     assert updates["difference"](*one_by_one) > 0.5
     stream = rare.streams["train"]
-    assert stream.counts["label"].tolist() == [1.0] * count and sorted(set(stream.weights.tolist())) == [1.0, 1000.0]
+    assert stream.counts["label"].tolist() == [1.0] * count and sorted(set(stream.weights["label"].tolist())) == [
+        1.0,
+        1000.0,
+    ]
 
 
 def in_fresh_process(backend, *arguments):
