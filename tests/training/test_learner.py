@@ -22,7 +22,7 @@ def stream(count, seed, term, num_classes):
     ids = random.integers(1, 20, (count, 4))
     rows = store.in_memory(Encoded({"token_ids": ids}, {"": np.full(count, 4)}, np.arange(count)), ENCODER)
     ones = np.ones(count, np.float32)
-    return Stream(rows, {"label": (ids[:, 0] % num_classes).astype(np.int32)}, ones, {term: ones})
+    return Stream(rows, {"label": (ids[:, 0] % num_classes).astype(np.int32)}, {term: ones}, {term: ones})
 
 
 SOURCES = {"train": stream(10, 0, "two", 2), "others": stream(7, 1, "three", 3)}

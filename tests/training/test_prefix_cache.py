@@ -78,7 +78,7 @@ def stream_of(rows, kind):
         targets = {"tag": Aligned(tags, group, 0), "is_real": Aligned(np.ones(count, np.int32), group, 0)}
     else:
         targets = {"label": random.integers(0, 2, ROWS).astype(np.int32)}
-    return Stream(rows, targets, np.ones(ROWS, np.float32), {"label": ones(targets, rows)})
+    return Stream(rows, targets, {"label": np.ones(ROWS, np.float32)}, {"label": ones(targets, rows)})
 
 
 def trained(family, kind, transfer, folder, is_asked=True, **knobs):
