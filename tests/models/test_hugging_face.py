@@ -231,6 +231,7 @@ def test_the_token_type_of_roberta_is_added_to_its_positions(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_saved_task_reads_texts_alike_and_opens_with_plain_keras_hub(write, tmp_path):
     model = heads.sequence_model(presets.find(str(write())), 2, 8, "float32", seed=0)
     expected = names(model.preprocessor.tokenizer, "the\u00a0Café\u00ad tea")

@@ -153,6 +153,7 @@ def test_every_family_trains_the_same_on_what_is_kept(family, kind, transfer, tm
         compared(family, kind, transfer, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_shared_is_not_cut(tmp_path):
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.AlbertBackbone(**{**SIZES["Albert"], "num_groups": 1})
@@ -199,6 +200,7 @@ def test_the_frozen_part_is_computed_as_in_inference_and_dropout_stays_where_it_
     np.testing.assert_allclose(cut.network()(features, training=True)["logits"], whole, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_texts_beside_each_other_are_kept_each_by_its_own_length(tmp_path):
     keras.utils.set_random_seed(0)
     encoder = encoders.SentenceEncoder(keras_hub.models.BertBackbone(**PLACED), pooling_mode="mean")
@@ -221,6 +223,7 @@ def frontier_of(network, rows, name="top"):
     return prefix_cache.frontier_of(network, None, lambda v: v.path.startswith(name), [rows], DEVICES)
 
 
+@pytest.mark.slow
 def test_what_depends_on_the_padding_is_not_kept_nor_read(tmp_path):
     keras.utils.set_random_seed(0)
     ids, mask = (keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "padding_mask"))

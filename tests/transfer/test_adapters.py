@@ -233,6 +233,7 @@ print(json.dumps([answer["scores"] for answer in run.predict(json.loads(sys.argv
 """
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_delta_alone_and_merges(lora_run, message_rows, tiny_preset, tiny_bert, tmp_path):
     assert not (lora_run.path / "preset").exists()
     file = lora_run.path / "delta.safetensors"
