@@ -118,7 +118,7 @@ def test_preprocessor_passes_targets_through_and_reopens_from_its_config():
 
 def test_encoder_gives_lengths_and_what_padding_holds():
     encoder = Encoder(bert(), 1)
-    ids, lengths, texts = encoder([["the tea", "soup"]])
+    ids, lengths, texts, *_ = encoder([["the tea", "soup"]])
     assert texts.tolist() == [0, 1]
     assert set(ids) == {"token_ids", "segment_ids"}
     assert lengths[""].tolist() == [4, 3]
