@@ -1,9 +1,10 @@
 """Kills a fit with SIGKILL at random moments, resumes it each time, and compares it with one that ran through.
 
-    KERAS_BACKEND=tensorflow .venv/bin/python benchmarks/random_kills.py [--kills 20] [--seed 0]
+    KERAS_BACKEND=tensorflow .venv/bin/python benchmarks/random_kills.py [--kills 20] [--seed 0] [--streams 1 | 2]
 
 A small BERT of random weights with dropout learns random sentences, shuffled, with validation and a checkpoint every
-few steps. A kill comes after a random wait, or at the moment a checkpoint or a validation is under way; what was under
+few steps: by `kft fit` from one source, or by `two_streams.py` from two at once, each with a head and a loss of its
+own. A kill comes after a random wait, or at the moment a checkpoint or a validation is under way; what was under
 way is printed. Ends with exit code 1 unless weights, steps and history are identical to the bit.
 """
 
@@ -27,8 +28,8 @@ from memory_by_rows import WORDS
 STEPS_PER_EPOCH, EPOCHS = 40, 20
 
 
-def write_inputs(folder: Path) -> Path:
-    """Rows, a preset and a recipe; returns the recipe without `out`."""
+def write_inputs(folder: Path, streams: int) -> Path:
+    """Rows of so many sources, a preset and a recipe; returns the recipe without `out`."""
     import keras
     import keras_hub
 
@@ -36,6 +37,8 @@ def write_inputs(folder: Path) -> Path:
     rows = [{"text": " ".join(draw.choices(WORDS, k=draw.randint(4, 40)))} for _ in range(STEPS_PER_EPOCH * 8 * 5 // 4)]
     lines = [json.dumps({**row, "label": "late" if "late" in row["text"] else "fine"}) + "\n" for row in rows]
     (folder / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+    if streams == 2:
+        write_sources(folder, [row["text"] for row in rows])
     never = [f"never{number}" for number in range(len(WORDS))]  # rows of the table that do not train
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(WORDS), *never]
     keras.utils.set_random_seed(0)
@@ -59,11 +62,34 @@ def write_inputs(folder: Path) -> Path:
     return folder / "recipe.yaml"  # JSON is YAML
 
 
-def started(arguments: list[str]) -> subprocess.Popen:
-    """`kft fit` in a process of its own."""
+def write_sources(folder: Path, texts: list[str]) -> None:
+    """The files of `two_streams.py`, labels as numbers: of one source, of one with fewer rows, and held back rows."""
+    num_train, num_others = STEPS_PER_EPOCH * 8, STEPS_PER_EPOCH * 3 + 1
+    files = {
+        "rows.jsonl": [(text, int("late" in text)) for text in texts[:num_train]],
+        "held_back.jsonl": [(text, int("late" in text)) for text in texts[num_train:]],
+        "others.jsonl": [(text, ("lamp" in text) + ("kettle" in text)) for text in texts[-num_others:]],
+    }
+    for name, rows in files.items():
+        lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in rows]
+        (folder / name).write_text("".join(lines), encoding="utf-8")
+
+
+def started(recipe: Path, run_dir: Path, streams: int) -> subprocess.Popen:
+    """A fit in a process of its own, begun or resumed."""
+    is_begun = (run_dir / "manifest.json").is_file()
+    one = [*(["--resume"] if is_begun else [str(recipe), "--out"]), str(run_dir), "--quiet"]
+    two = [str(Path(__file__).with_name("two_streams.py")), str(recipe.parent), str(run_dir)]
+    command = [sys.executable, *(["-m", "kft.cli", "fit", *one] if streams == 1 else two)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "kft.cli", "fit", *arguments, "--quiet"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen) -> None:
+    """Waits for a fit; ends this program with its message if it failed."""
+    message = process.communicate()[1]
+    if process.returncode:
+        raise SystemExit(message or "the fit failed")
 
 
 def num_steps(run_dir: Path) -> tuple[int, bool]:
@@ -81,19 +107,19 @@ def what_is_under_way(run_dir: Path) -> str:
     return "validation" if num_steps(run_dir)[1] else "training"
 
 
-def kill_once(run_dir: Path, recipe: Path, aim: str, longest_s: float, draw: random.Random) -> str | None:
+def kill_once(run_dir: Path, recipe: Path, streams: int, aim: str, longest_s: float, draw: random.Random) -> str | None:
     """Starts or resumes the fit and kills it; None if it had finished before.
 
     Args:
         run_dir: Of the fit.
         recipe: To begin it with.
+        streams: How many sources it has.
         aim: What should be under way.
         longest_s: The longest wait in training.
         draw: Draws the moments.
     """
-    is_begun = (run_dir / "recipe.json").is_file()
-    process = started(["--resume", str(run_dir)] if is_begun else [str(recipe), "--out", str(run_dir)])
-    before = len(list((run_dir / "tensorboard").glob("*"))) if is_begun else 0
+    before = len(list((run_dir / "tensorboard").glob("*")))
+    process = started(recipe, run_dir, streams)
     # Training has begun when its TensorBoard file is there.
     while len(list((run_dir / "tensorboard").glob("*"))) == before and process.poll() is None:
         time.sleep(0.002)
@@ -112,8 +138,7 @@ def kill_once(run_dir: Path, recipe: Path, aim: str, longest_s: float, draw: ran
                 break
         time.sleep(0.0005)
     if process.poll() is not None:
-        if process.returncode:
-            raise SystemExit(process.stderr.read() if process.stderr else "the fit failed")
+        finished(process)
         return None
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -122,11 +147,17 @@ def kill_once(run_dir: Path, recipe: Path, aim: str, longest_s: float, draw: ran
 
 
 def weights(run_dir: Path) -> dict[str, np.ndarray]:
-    """Every array of the saved model."""
-    found: dict[str, np.ndarray] = {}
-    with h5py.File(run_dir / "preset" / "model.weights.h5") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
+    """Every array of the saved model, backbone and heads."""
+    arrays: dict[str, np.ndarray] = {}
+
+    def add(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[f"{path.name}/{name}"] = item[()]
+
+    for path in sorted((run_dir / "preset").glob("*.weights.h5")):
+        with h5py.File(path) as file:
+            file.visititems(add)
+    return arrays
 
 
 def main() -> None:
@@ -134,37 +165,34 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--streams", type=int, choices=(1, 2), default=1)
     options = parser.parse_args()
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["KFT_CACHE"] = str(folder / "cache")
-        recipe = write_inputs(folder)
+        recipe = write_inputs(folder, options.streams)
         whole, killed = folder / "whole", folder / "killed"
-        process = started([str(recipe), "--out", str(whole)])
-        if process.wait():
-            raise SystemExit(process.stderr.read() if process.stderr else "the fit failed")
+        finished(started(recipe, whole, options.streams))
         train_s = json.loads((whole / "metrics.json").read_text())["train_s"]
         kills = 0
         while kills < options.kills:
             aim = draw.choice(["training", "training", "writing a checkpoint", "validation"])
-            hit = kill_once(killed, recipe, aim, train_s / 5, draw)
+            hit = kill_once(killed, recipe, options.streams, aim, train_s / 5, draw)
             if hit is None:
                 print(f"finished after {kills} kills")
                 break
             kills += 1
             print(f"kill {kills}: {hit}, {num_steps(killed)[0]} steps recorded", flush=True)
         else:
-            process = started(["--resume", str(killed)])
-            if process.wait():
-                raise SystemExit(process.stderr.read() if process.stderr else "the fit failed")
+            finished(started(recipe, killed, options.streams))
         expected, found = weights(whole), weights(killed)
         differing = [name for name in expected if not np.array_equal(expected[name], found[name])]
         history = [(path / "history.jsonl").read_text() for path in (whole, killed)]
         print(
-            f"{os.environ.get('KERAS_BACKEND', 'tensorflow')}: {kills} kills; {len(expected)} arrays, "
-            f"{len(differing)} differ; steps {num_steps(whole)[0]} and {num_steps(killed)[0]}; history "
-            f"{'equal' if history[0] == history[1] else 'differs'}"
+            f"{os.environ.get('KERAS_BACKEND', 'tensorflow')}, {options.streams} streams: {kills} kills; "
+            f"{len(expected)} arrays, {len(differing)} differ; steps {num_steps(whole)[0]} and {num_steps(killed)[0]}; "
+            f"history {'equal' if history[0] == history[1] else 'differs'}"
         )
         if differing or history[0] != history[1] or kills < options.kills:
             raise SystemExit(1)
