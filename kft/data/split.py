@@ -3,17 +3,16 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
-from scipy import sparse
 
+from kft.data.groups import Groups, group_hashes, groups_of, linked
 from kft.data.hashes import normalised, row_hashes
-from kft.data.table import GROUP, ROW, Table
+from kft.data.table import GROUP, Table
 from kft.errors import DataError, RecipeError
 
-MASK = 2**64 - 1
 SPLIT_BY = " Name a column to split by, if there is one: split_by=… (--split-by COLUMN)."
 
 
@@ -25,33 +24,6 @@ class Parts:
     validation: Table | None
     test: Table | None
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Rows that must stay together, because their normalised texts are equal, or what they are kept together by.
-
-    Attributes:
-        order: `(rows,)` row indices, group after group.
-        starts: `(groups + 1,)` where each group begins in `order`.
-        classes: `(rows,)` int class of each row, in the order of the table.
-        priority: `(groups,)` uint64, the seeded order in which groups leave the training rows.
-        further: As `classes`, of further columns of classes.
-    """
-
-    order: np.ndarray
-    starts: np.ndarray
-    classes: np.ndarray
-    priority: np.ndarray
-    further: Sequence[np.ndarray] = ()
-
-    def rows(self, group: int) -> np.ndarray:
-        """The row indices of a group."""
-        return self.order[self.starts[group] : self.starts[group + 1]]
-
-    def sizes(self) -> np.ndarray:
-        """The number of rows of each group."""
-        return np.diff(self.starts)
 
 
 def split(
@@ -102,12 +74,12 @@ def split(
     classes = _classes(train, label_column)
     further = [_classes(train, name) for name in further_classes]
     shared = [] if split_by else [row_hashes(train, [name], normalised) for name in together]
-    keys = _joined(hashes, [_group_hashes(train)] if split_by else shared)
-    groups = _groups(keys, classes, seed, further)
+    keys = linked(hashes, [group_hashes(train)] if split_by else shared)
+    groups = groups_of(keys, classes, seed, further)
     taken = _assign(groups, fractions, stratify)
     notes: list[str] = []
     if any(fractions.values()) and (keys != hashes).any():
-        by_text = _groups(hashes, classes, seed, further)
+        by_text = groups_of(hashes, classes, seed, further)
         without = _assign(by_text, fractions, stratify)
         if not split_by and any(2 * len(taken[role]) < len(rows) for role, rows in without.items()):
             notes.append(_apart_note(train, together, groups))
@@ -167,50 +139,6 @@ def _classes(train: Table, label_column: str | None) -> np.ndarray:
     # Class ids follow the names, not the first rows met, so that the order of rows does not matter.
     rank = np.argsort(np.argsort(np.array(encoded.dictionary.to_pylist(), object)))
     return rank[encoded.indices.to_numpy()]
-
-
-def _group_hashes(table: Table) -> np.ndarray:
-    """A number for each row's value of `GROUP`; one of its own for a row without a value."""
-    has_none = pc.is_null(table.rows[GROUP]).to_numpy()
-    values = pc.fill_null(table.rows[GROUP], "")
-    filled = replace(table, rows=table.rows.select([GROUP, ROW]).set_column(0, GROUP, values))
-    return np.where(has_none, row_hashes(filled, [GROUP, ROW]), row_hashes(filled, [GROUP]))
-
-
-def _joined(hashes: np.ndarray, shared: Sequence[np.ndarray]) -> np.ndarray:
-    """A key for each row that is equal for rows that `hashes` or any of `shared` link, through others too.
-
-    The key is the least hash of the group, so that it does not depend on the order of rows.
-    """
-    if not shared:
-        return hashes
-    of_row, starts = [], [0]
-    for keys in (hashes, *shared):
-        _, ids = np.unique(keys, return_inverse=True)
-        of_row.append(ids + starts[-1])
-        starts.append(starts[-1] + int(ids.max()) + 1)
-    links = (np.concatenate([of_row[0]] * len(shared)), np.concatenate(of_row[1:]))
-    graph = sparse.coo_array((np.ones(len(links[0]), np.int8), links), shape=(starts[-1], starts[-1]))
-    _, component = sparse.csgraph.connected_components(graph, directed=False)
-    group = component[of_row[0]]
-    least = np.full(int(group.max()) + 1, MASK, np.uint64)
-    np.minimum.at(least, group, hashes)
-    return least[group]
-
-
-def _groups(keys: np.ndarray, classes: np.ndarray, seed: int, further: Sequence[np.ndarray]) -> Groups:
-    different, group_of = np.unique(keys, return_inverse=True)
-    order = np.argsort(group_of, kind="stable")
-    starts = np.searchsorted(group_of[order], np.arange(len(different) + 1))
-    return Groups(order, starts, classes, _mix(different, seed), further)
-
-
-def _mix(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Keys scattered by a seed with the finalizer of SplitMix64 (Steele et al., 2014)."""
-    mixed = keys + np.uint64(((seed + 1) * 0x9E3779B97F4A7C15) & MASK)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _assign(groups: Groups, fractions: dict[str, float], stratify: bool) -> dict[str, np.ndarray]:
@@ -321,7 +249,7 @@ def _group_leaks(train: Table, other: Table, split_by: str | None) -> list[str]:
         return []
     values = [table.rows[GROUP].combine_chunks() for table in (train, other)]
     leaked = np.flatnonzero(pc.is_in(values[1], value_set=values[0].drop_null()).to_numpy(zero_copy_only=False))
-    return _leaks(train, other, leaked, _group_hashes(train), _group_hashes(other), split_by)
+    return _leaks(train, other, leaked, group_hashes(train), group_hashes(other), split_by)
 
 
 def _leak_notes(train: Table, hashes: np.ndarray, other: Table, other_hashes: np.ndarray, what: str) -> list[str]:
