@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kft import tasks
-from kft.data import clean, columns, faults, split, task_columns
+from kft.data import classes, clean, columns, faults, split, task_columns
 from kft.data.columns import Column
 from kft.data.table import GROUP, ROW, Table
 from kft.datasets import loading, registry
@@ -150,9 +150,9 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
         tables[name] = faults.usable(raw, _ready(task.schema, wanted, readings), recipe.bad_rows, DROP_ADVICE)
     is_labelled = any(column.kind == "label" and column.name == beside.LABEL for column in wanted)
     if is_labelled and has_knob(task.name, "min_class_rows"):
-        clean.check_repeated(tables["train"], chosen["label"], is_guess=recipe.task == "auto" and not recipe.label)
-        rare = clean.rare_classes(tables["train"], recipe.min_class_rows)
-        tables = {name: clean.without_rare(table, rare, recipe.min_class_rows) for name, table in tables.items()}
+        classes.check_repeated(tables["train"], chosen["label"], is_guess=recipe.task == "auto" and not recipe.label)
+        rare = classes.rare_classes(tables["train"], recipe.min_class_rows)
+        tables = {name: classes.without_rare(table, rare, recipe.min_class_rows) for name, table in tables.items()}
     of_texts = [
         column for column in task.schema.columns if column.kind == "text" and column.name in tables["train"].names()
     ]
@@ -175,7 +175,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     notes += [note for table in tables.values() for note in table.notes]
     notes += divided.notes
     if is_labelled and has_knob(task.name, "min_class_rows"):
-        notes += clean.single_row_notes(parts["train"])
+        notes += classes.single_row_notes(parts["train"])
     problem = task.bind(parts, recipe)
     if best_by is not None:
         problem = replace(problem, evaluator=replace(problem.evaluator, best_by=best_by))

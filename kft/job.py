@@ -29,7 +29,7 @@ from kft.recipe import Recipe
 from kft.tasks.task import never_anew
 from kft.text import unknown
 from kft.text.tokens import Encoder
-from kft.training import deltas, devices, inference, optimizers, prefix_cache, trainers
+from kft.training import deltas, devices, inference, optimizer_state, prefix_cache, trainers
 from kft.training.devices import Devices
 from kft.training.fitted import Fitted, stream_of
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
@@ -135,7 +135,7 @@ class Job:
         scores = self.fitted.validated(
             self.data.parts["validation"],
             self.trained_streams["validation"],
-            optimizers.num_updates(self.trainer.learner.optimizer),
+            optimizer_state.num_updates(self.trainer.learner.optimizer),
             batch_size=self.recipe.batch_size,
         )
         return {f"val_{name}": value for name, value in scores.items()}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kft import disk, schemas, untrusted
+from kft import schemas, untrusted, writable
 from kft.errors import KftError, RunError, quoted
 from kft.recipe import Recipe
 from kft.run_directory import LABELS, MANIFEST, METRICS, PRESET, RECIPE, read_manifest, read_recipe, verify
@@ -311,7 +311,7 @@ def load(path: str | Path, *, base: str | Path | None = None) -> Run:
         RunError: No run is there, it never finished, or a file of it is damaged.
     """
     path = Path(path)
-    disk.require_name(path, RunError)
+    writable.require_name(path, RunError)
     if not (path / RECIPE).is_file():
         raise RunError(f"{path}: no run is here (no {RECIPE}). Expected a directory that kft.fit has written.")
     untrusted.check_folder(path, RunError)

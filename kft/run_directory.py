@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kft import disk, documents, lock, schemas, untrusted
+from kft import disk, documents, lock, schemas, untrusted, writable
 from kft.errors import RecipeError, RunError
 from kft.recipe import Recipe
 
@@ -126,7 +126,7 @@ def refuse_occupied(path: Path) -> None:
     Raises:
         RunError: It does, or no directory can have its name.
     """
-    disk.require_name(path, RunError)
+    writable.require_name(path, RunError)
     if not path.is_dir():
         if os.path.lexists(path):
             raise RunError(f"{path} exists and is no folder. Choose another --out.")
@@ -141,7 +141,7 @@ def refuse_occupied(path: Path) -> None:
 
 
 def _refuse_nothing_to_resume(path: Path) -> None:
-    disk.require_name(path, RunError)
+    writable.require_name(path, RunError)
     if (path / RECIPE).is_file() and os.path.lexists(path / MANIFEST):
         return
     if path.is_dir() and os.path.lexists(path / lock.NAME):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kft.training import optimizers
+from kft.training import optimizer_state, optimizers, schedules
 from kft.training.accumulation import Windows
 from kft.transfer.rules import Rule
 
@@ -29,7 +29,7 @@ def trained(accumulated, pieces):
     """What a fit of five batches does, call by call."""
     early, late = (keras.Variable(np.ones(3, np.float32), name=name) for name in ("early", "late"))
     windows = Windows(EPOCH, TOTAL, accumulated, pieces)
-    rate = optimizers.WarmupDecay(RATE, 0, windows.num_updates, "linear", windows)
+    rate = schedules.WarmupDecay(RATE, 0, windows.num_updates, "linear", windows)
     adam = optimizers.FusedAdamW(rate, windows=windows, weight_decay=DECAY, global_clipnorm=CLIP)
     adam.rules = [Rule(), Rule(rate=2.0, from_step=FROM_STEP)]
     adam.build([early, late])
@@ -38,7 +38,7 @@ def trained(accumulated, pieces):
         step(gradient)
         values = {"early": early, "late": late, "m": adam._momentums[1], "v": adam._velocities[1]}
         told.append({name: ops.convert_to_numpy(value).tolist() for name, value in values.items()})
-        told[-1]["idle"] = optimizers.without_gradient(adam)
+        told[-1]["idle"] = optimizer_state.without_gradient(adam)
     return told
 
 

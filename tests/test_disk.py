@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from kft import disk
+from kft import disk, writable
 from kft.errors import DataError, RunError
 
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path):
     link.symlink_to(source)
     for path in (source, hard, link, tmp_path / "." / "rows.csv"):
         with pytest.raises(DataError, match="is the file that is read"):
-            disk.require_writable(path, DataError, unlike=[source])
+            writable.require_writable(path, DataError, unlike=[source])
     for path, message in [
         (tmp_path, "is a folder"),
         (tmp_path / "missing" / "a", "there is no folder"),
@@ -115,19 +115,19 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path):
         (f"{tmp_path}/a\0b", "NUL"),
     ]:
         with pytest.raises(DataError, match=message) as refused:
-            disk.require_writable(path, DataError)
+            writable.require_writable(path, DataError)
         assert "\n" not in str(refused.value)
-    disk.require_writable(tmp_path / ("a" * 255), DataError)
-    disk.require_writable("/dev/stdout", DataError)
+    writable.require_writable(tmp_path / ("a" * 255), DataError)
+    writable.require_writable("/dev/stdout", DataError)
     disk.write_text(tmp_path / ("a" * 255), "a long name has room for the name beside it")
     with pytest.raises(RunError, match=r"MB of disk are free, and 1,099,511,627,776 MB are needed"):
-        disk.require_space(tmp_path, 2**60)
+        writable.require_space(tmp_path, 2**60)
 
 
 def test_a_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(RunError, match="may not be written to"):
-        disk.require_writable(tmp_path / "a")
+        writable.require_writable(tmp_path / "a")
 
 
 @pytest.mark.parametrize(

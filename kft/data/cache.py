@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kft import disk
+from kft import disk, writable
 from kft.data import store_files
 from kft.data.store import Store
 from kft.errors import KftError
@@ -84,7 +84,7 @@ def cached(
     else:
         note(f"{target}: a file of it is missing. The {content} are made again.")
         is_damaged = True
-    if not disk.may_write_in(cache_dir):
+    if not writable.may_write_in(cache_dir):
         note(
             f"{cache_dir}: cannot be written, so {content} are not kept and the next fit makes them again. "
             "Set KFT_CACHE to a folder that can be written, or to none."

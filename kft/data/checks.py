@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from kft.data import edges
+from kft.data.cells import made_anew, shown
 from kft.data.faults import Faults
 from kft.data.mapped import BLOCK_ROWS
-from kft.data.nested import ANSWERS, made_anew, shown
+from kft.data.nested import ANSWERS
 from kft.data.table import ROW, Table
 
 CHUNK_TAG = re.compile(r"(?:([BIESLUM])(?:-(.+))?|O)", re.DOTALL)

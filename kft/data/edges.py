@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kft.data.nested import EVENTS, SPANS, made_anew, shown
+from kft.data.cells import made_anew, shown
+from kft.data.nested import EVENTS, SPANS
 from kft.data.table import ROW, Table
 
 SPACES = (

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kft.data.nested import made_anew, parsed, shown
+from kft.data.cells import made_anew, parsed, shown
 from kft.data.table import Table
 from kft.data.targets import refuse_missing
 from kft.errors import DataError, did_you_mean

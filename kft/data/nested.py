@@ -1,16 +1,11 @@
 """Columns whose cells are lists, as the one type the rest relies on: words, tags, spans, events, answers, choices."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from kft.data import listed
-from kft.data.faults import Faults
-from kft.data.mapped import BLOCK_ROWS, memory_mapped
-from kft.data.table import ROW, Table
-from kft.errors import DataError
+from kft.data.cells import in_lists, label_text, made_anew, parsed, shown, whole_number
+from kft.data.table import Table
 
 TEXTS = pa.large_list(pa.large_string())
 SPANS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.large_string())]))
@@ -35,7 +30,7 @@ def words_column(table: Table, name: str) -> pa.ChunkedArray:
     Raises:
         DataError: At the first row without words, and the first word that is empty, white space or no text.
     """
-    return made_anew(table, name, _in_lists(_words, table, name, (str,)), TEXTS)
+    return made_anew(table, name, in_lists(_words, table, name, (str,)), TEXTS)
 
 
 def tags_column(table: Table, name: str) -> pa.ChunkedArray:
@@ -47,7 +42,7 @@ def tags_column(table: Table, name: str) -> pa.ChunkedArray:
     Raises:
         DataError: At the first row without tags, and the first tag that is missing or no label.
     """
-    return made_anew(table, name, _in_lists(_tags, table, name, (str, int, float)), TEXTS)
+    return made_anew(table, name, in_lists(_tags, table, name, (str, int, float)), TEXTS)
 
 
 def choices_column(table: Table, name: str) -> pa.ChunkedArray:
@@ -116,77 +111,6 @@ def answers_column(table: Table, name: str) -> pa.ChunkedArray:
     return made_anew(table, name, _answers, ANSWERS)
 
 
-def made_anew(
-    table: Table, name: str, convert: Callable[..., Any], kind: pa.DataType, *, beside: Sequence[str] = ()
-) -> pa.ChunkedArray:
-    """A column with each cell replaced by what `convert` makes of it; a long one lies on disk.
-
-    Args:
-        table: The rows.
-        name: The column.
-        convert: From a cell, and the row's cells of `beside`, to the new cell. Its ValueError becomes a refusal of the
-            row.
-        kind: The type of the new column.
-        beside: Further columns that `convert` needs.
-
-    Raises:
-        BadRows: The rows that `convert` refuses, with the place of the first.
-    """
-    faults = Faults(len(table))
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        index = 0
-        for batch in table.rows.select([name, *beside, ROW]).to_batches(max_chunksize=BLOCK_ROWS):
-            try:
-                *columns, numbers = (column.to_pylist() for column in batch.columns)
-            except (OverflowError, ValueError) as error:  # such as dates that Python has not
-                raise DataError(f"{table.source}: column {name!r} holds values that cannot be read: {error}.") from None
-            cells = []
-            for number, *values in zip(numbers, *columns, strict=True):
-                try:
-                    cells.append(convert(*values))
-                except ValueError as error:
-                    faults.add(index, f"{table.source}, row {number}: column {name!r}: {error}")
-                    cells.append(None)
-                index += 1
-            yield pa.record_batch([pa.array(cells, kind)], names=[name])
-
-    made = memory_mapped(batches(), table.source)[name] if len(table) else pa.chunked_array([], kind)
-    faults.refuse()
-    return made
-
-
-def _in_lists(
-    convert: Callable[[Any], list[str]], table: Table, name: str, kinds: tuple[type, ...]
-) -> Callable[[Any], list[str]]:
-    """The same conversion, of cells that are read as lists first where the column holds lists as text.
-
-    Decided once for a column: a cell of it that is no list is then refused, and not cut at spaces.
-    """
-    if not listed.spells_lists(table.rows[name], kinds):
-        return convert
-
-    def of_text(cell: Any) -> list[str]:
-        if cell is None or not str(cell).strip():
-            return convert(cell)
-        try:
-            return convert(listed.parse(cell))
-        except ValueError as error:
-            raise ValueError(f"{shown(cell)} is not read as a list, as other rows are: {error}.") from None
-
-    return of_text
-
-
-def shown(value: Any, width: int = 60) -> str:
-    """A value as messages quote it, cut where it is long.
-
-    >>> shown("a" * 100, 10)
-    "'aaaaaaaa…"
-    """
-    text = repr(value)
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
 def _words(cell: Any) -> list[str]:
     words = _listed(cell, "word")
     for place, word in enumerate(words, 1):
@@ -198,7 +122,7 @@ def _tags(cell: Any) -> list[str]:
     tags = _listed(cell, "tag")
     found = []
     for place, tag in enumerate(tags, 1):
-        label = _label(tag)
+        label = label_text(tag)
         if not label:
             raise ValueError(f"tag {place} of {len(tags)} is {shown(tag)}; expected a label, as text or number.")
         found.append(label)
@@ -238,13 +162,13 @@ def _span(span: Any, place: int, text: Any) -> dict[str, Any]:
         span = dict(zip(SPAN, span, strict=True))
     if not isinstance(span, dict):
         raise ValueError(f'span {place} is {shown(span)}; expected {A_SPAN}, or [0, 5, "PER"].')
-    start, end = (_whole(span.get(key)) for key in ("start", "end"))
+    start, end = (whole_number(span.get(key)) for key in ("start", "end"))
     if start is None or end is None or not 0 <= start < end:
         found = f"from {shown(span.get('start'))} to {shown(span.get('end'))}"
         raise ValueError(
             f"span {place} goes {found}; expected whole numbers, the start at least 0 and the end past the start."
         )
-    label = _label(next((span[key] for key in LABEL_KEYS if span.get(key) is not None), None))
+    label = label_text(next((span[key] for key in LABEL_KEYS if span.get(key) is not None), None))
     if not label:
         raise ValueError(f"span {place}, from {start} to {end}, has no label (looked for {', '.join(LABEL_KEYS)}).")
     quoted = span.get("text")
@@ -264,7 +188,7 @@ def _events(cell: Any, text: Any = None) -> list[dict]:
     for place, event in enumerate(found, 1):
         if not isinstance(event, dict) or not isinstance(event.get("trigger"), dict | list):
             raise ValueError(f"event {place} is {shown(event)}; expected {AN_EVENT}.")
-        kind = _label(event.get("type"))
+        kind = label_text(event.get("type"))
         if not kind:
             raise ValueError(f"event {place} has no type; expected {AN_EVENT}.")
         trigger = event["trigger"]
@@ -306,11 +230,11 @@ def _answer(answer: Any, place: int) -> dict[str, Any]:
     if not isinstance(answer, dict):
         answer = {"text": answer}
     text = answer.get("text")
-    text = text if isinstance(text, str) else _label(text)
+    text = text if isinstance(text, str) else label_text(text)
     if not text or not text.strip():
         raise ValueError(f"answer {place} is {shown(answer.get('text'))}; expected text, or [] for no answer.")
     given = next((answer[key] for key in START_KEYS if answer.get(key) is not None), -1)
-    start = _whole(given)
+    start = whole_number(given)
     if start is None or start < -1:
         raise ValueError(f"answer {place} starts at {shown(given)}; expected a whole number from 0, or none.")
     return {"text": text, "start": start}
@@ -319,42 +243,3 @@ def _answer(answer: Any, place: int) -> dict[str, Any]:
 def _refuse_unlike_text(value: Any, what: str) -> None:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} is {shown(value)}; expected text that is more than white space.")
-
-
-def parsed(cell: Any, form: str) -> Any:
-    """What a cell holds; text that begins as a list or a dict is read as one, see `kft.data.listed`.
-
-    Raises:
-        ValueError: It is none to its end; says that `form` was expected.
-    """
-    if not isinstance(cell, str) or (opening := cell.lstrip()[:1]) not in listed.CLOSING:
-        return cell
-    if opening == "(":
-        return listed.parse_tuple(cell)
-    try:
-        return listed.parse(cell)
-    except ValueError as error:
-        raise ValueError(f"{shown(cell)} is no whole list ({error}); expected {form}.") from None
-
-
-def _whole(value: Any) -> int | None:
-    """A whole number, also one stored as 3.0; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value) if value == int(value) else None
-
-
-def _label(value: Any) -> str | None:
-    """A label as text, stripped; whole numbers have no fraction. None for what is no label.
-
-    >>> _label(1.0), _label(" B-PER"), _label(True), _label([])
-    ('1', 'B-PER', 'true', None)
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, int | float):
-        whole = _whole(value)
-        return str(value if whole is None else whole)
-    return value.strip() if isinstance(value, str) else None

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kft.data.nested import shown
+from kft.data.cells import shown
 from kft.data.store import Store
 from kft.evaluation import entities
 from kft.evaluation.entities import Span
-from kft.text.tagging import continued
+from kft.text.tag_sequences import continued
 
 
 @dataclass(frozen=True)

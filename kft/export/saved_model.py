@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kft import disk, lock
+from kft import disk, lock, writable
 from kft.errors import ExportError, ServeError
 from kft.export import gates
 from serve import bundle, folders, manifest
@@ -67,7 +67,7 @@ def export(run: Run, model_dir: Path) -> Path:
 
 def _check_place(model_dir: Path) -> None:
     """Refuses what would be refused only once the version is there: its name, and the config that names it."""
-    disk.require_name(model_dir, ExportError)
+    writable.require_name(model_dir, ExportError)
     place = model_dir.resolve()
     above = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import keras
 
-from kft import disk
+from kft import disk, writable
 from kft.accelerate.internals import opening_weights
 from kft.errors import RunError, TrainingError
 from kft.models.finite import not_finite
@@ -38,7 +38,7 @@ def save_task(model: Any, preset_dir: Path) -> None:
     refuse_not_finite(model, preset_dir)
     advice = f"What was written before is intact: make room, then go on with --resume {preset_dir.parent}"
     needed = sum(4 * math.prod(variable.shape) + VARIABLE_BYTES for variable in _unique(model.variables))
-    disk.require_space(preset_dir.parent, needed, RunError, advice)
+    writable.require_space(preset_dir.parent, needed, RunError, advice)
     for part in (model, model.backbone):
         part.dtype_policy = keras.DTypePolicy("float32")
     with disk.writing_folder(preset_dir, RunError, advice) as folder:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kft import disk
+from kft import disk, writable
 from kft.errors import RecipeError
 from kft.models import saving, seeding
 from kft.models.presets import SCRATCH, Preset
@@ -77,7 +77,7 @@ def _place(cache_dir: Path | None, key: str) -> Path:
     """Where such a preset is or is to be written."""
     if cache_dir is not None:
         target = cache_dir / "scratch" / key
-        if (target / "config.json").is_file() or disk.may_write_in(target.parent):
+        if (target / "config.json").is_file() or writable.may_write_in(target.parent):
             return target
     return _of_this_process() / key
 

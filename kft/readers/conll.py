@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from kft.data.cells import shown
 from kft.data.mapped import blocks
-from kft.data.nested import TEXTS, shown
+from kft.data.nested import TEXTS
 from kft.data.table import ROW
 from kft.errors import DataError
 from kft.readers.lines import lines

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kft.data.nested import shown
+from kft.data.cells import shown
 from kft.data.table import Table
 from kft.errors import DataError
 from kft.readers.memory import is_table

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from kft.data.cells import shown
 from kft.data.mapped import blocks
-from kft.data.nested import shown
 from kft.data.table import ROW
 from kft.errors import DataError
 from kft.readers.elements import elements, members

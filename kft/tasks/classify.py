@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kft.data import clean, task_columns
+from kft.data import classes, task_columns
 from kft.data.store import Store
 from kft.data.table import Table
 from kft.errors import RecipeError, did_you_mean
@@ -36,8 +36,8 @@ def class_names(parts: Mapping[str, Table]) -> list[str]:
     Raises:
         DataError: Fewer than two, or a label of another part that train lacks.
     """
-    names = clean.label_names(parts["train"])
-    clean.check_labels(parts["train"], {name: part for name, part in parts.items() if name != "train"}, names)
+    names = classes.label_names(parts["train"])
+    classes.check_labels(parts["train"], {name: part for name, part in parts.items() if name != "train"}, names)
     return names
 
 
@@ -58,7 +58,7 @@ def class_ids(table: Table, names: list[str]) -> np.ndarray:
     Raises:
         DataError: A label that training never saw.
     """
-    clean.check_known(table, names, "evaluation")
+    classes.check_known(table, names, "evaluation")
     ids = {name: i for i, name in enumerate(names)}
     return np.array([ids[label] for label in table.texts("label")], np.int32)
 

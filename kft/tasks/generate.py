@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from kft.accelerate import packed_attention
 from kft.data import packing, task_columns
+from kft.data.cells import made_anew
 from kft.data.faults import Faults
 from kft.data.messages import BLANK
-from kft.data.nested import made_anew
 from kft.data.store import Aligned, Store
 from kft.data.table import Table
 from kft.errors import DataError, RecipeError

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kft.data import clean, task_columns
+from kft.data import classes, task_columns
 from kft.data.table import Table
 from kft.errors import DataError, did_you_mean
 from kft.evaluation import label_sets, metric, worst_rows
@@ -48,7 +48,7 @@ def sets_of(table: Table, names: list[str]) -> np.ndarray:
             if label not in ids:
                 raise DataError(
                     f"{table.where(index)}: label {label!r} is unknown in the training data."
-                    f"{did_you_mean(label, ids)} Expected some of: {clean.listed_names(names)}."
+                    f"{did_you_mean(label, ids)} Expected some of: {classes.listed_names(names)}."
                 )
             sets[index, ids[label]] = 1
     return sets

@@ -24,9 +24,9 @@ from kft.losses.tokens import num_tokens, tag_crossentropy
 from kft.models import heads
 from kft.recipe import Recipe
 from kft.tasks.task import Answers, Build, Evaluator, Examples, Forward, Labels, Problem, Schema, Targets, Task, View
+from kft.text import tag_sequences, words
 from kft.text import tagging as graph
-from kft.text import words
-from kft.text.tagging import OUTSIDE
+from kft.text.tag_sequences import OUTSIDE
 
 BEST_BY = ("entity_f1", "token_accuracy")
 RARE = 0.02
@@ -201,7 +201,7 @@ def loss(outputs: Any, targets: Any) -> Any:
 def answers_of(labels: Labels, logits: Any, extras: Mapping[str, Any], texts: Any) -> dict[str, Any]:
     """`words` with their places, their `tags`, and `entities` unless the tags are plain."""
     names, scheme, missing = (labels[name] for name in ("labels", "scheme", "missing"))
-    return graph.answers(logits, names, scheme, missing, extras, texts, rule_of(labels))
+    return tag_sequences.answers(logits, names, scheme, missing, extras, texts, rule_of(labels))
 
 
 def examples_of(labels: Labels) -> Examples:

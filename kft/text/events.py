@@ -10,8 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from kft.text import characters, responses, tagging
-from kft.text.tagging import IMPOSSIBLE, OUTSIDE
+from kft.text import characters, responses, tag_sequences, tagging
+from kft.text.tag_sequences import IMPOSSIBLE, OUTSIDE
 
 BEFORE, BETWEEN, AFTER = "@ ", " * ", " @"
 
@@ -59,7 +59,7 @@ def answer(
         features = tagging.encode(model.preprocessor, [strings], rule)
         inputs = {name: features.pop(name) for name in model.input}
         logits = tf.where(is_banned, IMPOSSIBLE, tf.cast(responses.outputs(model, inputs), tf.float32))
-        return tagging.answers(logits, plain, "bio", missing, features, [strings], rule)
+        return tag_sequences.answers(logits, plain, "bio", missing, features, [strings], rule)
 
     return extract(tag, texts[0])
 
@@ -68,8 +68,8 @@ def extract(tag: Callable[[tf.Tensor, str], Mapping[str, tf.Tensor]], texts: tf.
     """The events of each text, with their arguments.
 
     Args:
-        tag: (`(batch,)` strings, `"trigger"` or `"role"`) to the `entities.…` of `kft.text.tagging.answers`, those of
-            that sort alone and called as users call them.
+        tag: (`(batch,)` strings, `"trigger"` or `"role"`) to the `entities.…` of `tag_sequences.answers`, those of that
+            sort alone and called as users call them.
         texts: `(batch,)` strings.
 
     Returns:

@@ -16,7 +16,7 @@ import numpy as np
 
 from kft.data.batches import Batch
 from kft.errors import TrainingError, printable
-from kft.training import optimizers
+from kft.training import optimizer_state
 from kft.training.history import History
 from kft.training.learner import LOSS_PREFIX
 
@@ -66,7 +66,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._pieces.append({name: float((logs or {})[LOSS_PREFIX + name]) for name in self.scales})
-        norm = optimizers.gradient_norm(self.model.optimizer)
+        norm = optimizer_state.gradient_norm(self.model.optimizer)
         if not all(map(math.isfinite, [*self._pieces[-1].values(), norm])):
             self.failure = self._not_finite(sum(self._pieces[-1].values()), norm)
             self.model.stop_training = True
@@ -99,7 +99,7 @@ class Watch(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _say_what_has_no_gradient(self) -> None:
-        idle = optimizers.without_gradient(self.model.optimizer)
+        idle = optimizer_state.without_gradient(self.model.optimizer)
         self._has_checked = idle is not None
         if idle:
             shown = ", ".join(idle[:5]) + (", …" if len(idle) > 5 else "")

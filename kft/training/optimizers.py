@@ -1,10 +1,8 @@
-"""AdamW as the recipe asks for it: warmup and decay, weight decay on kernels only, clipping, accumulation."""
+"""AdamW as the recipe asks for it: a rule for each variable, weight decay on kernels only, clipping, accumulation."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,61 +11,8 @@ from keras import ops, saving
 
 from kft.recipe import Recipe
 from kft.training.accumulation import Windows
+from kft.training.schedules import WarmupDecay
 from kft.transfer.rules import Rule, plain
-
-
-@saving.register_keras_serializable(package="kft")
-class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warmup from zero to `peak`, then decay to zero at `total_updates`.
-
-    Args:
-        peak: The highest rate, reached after `warmup_updates`.
-        warmup_updates: Updates of warmup; 0 starts at the peak.
-        total_updates: The update at which linear and cosine decay reach zero.
-        decay: `"linear"`, `"cosine"` (half a period) or `"constant"`.
-        windows: Which calls, counted by the optimizer, make up an update; None where each is one.
-    """
-
-    def __init__(
-        self,
-        peak: float,
-        warmup_updates: int,
-        total_updates: int,
-        decay: str = "linear",
-        windows: Windows | Mapping[str, int] | None = None,
-    ):
-        super().__init__()
-        self.peak, self.warmup_updates, self.total_updates, self.decay = peak, warmup_updates, total_updates, decay
-        self.windows = Windows(**windows) if isinstance(windows, Mapping) else windows
-
-    def __call__(self, call: Any) -> Any:
-        update = call if self.windows is None else self.windows.update_of(ops.convert_to_tensor(call))
-        update = ops.cast(update, "float32")
-        rising = (update + 1.0) / max(1.0, float(self.warmup_updates))
-        done = (update - self.warmup_updates) / max(1.0, float(self.total_updates - self.warmup_updates))
-        done = ops.clip(done, 0.0, 1.0)
-        falling = {
-            "linear": lambda: 1.0 - done,
-            "cosine": lambda: 0.5 * (1.0 + ops.cos(math.pi * done)),
-            "constant": lambda: ops.ones_like(done),
-        }[self.decay]()
-        return self.peak * ops.where(update < self.warmup_updates, rising, falling)
-
-    def at(self, step: int) -> float:
-        """The rate of one step, which is a batch, as a plain number."""
-        return float(ops.convert_to_numpy(self(step * (self.windows.pieces if self.windows else 1))))
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("peak", "warmup_updates", "total_updates", "decay")
-        windows = self.windows and asdict(self.windows)
-        return {**{name: getattr(self, name) for name in names}, "windows": windows}
-
-
-def schedule(recipe: Recipe, peak: float, windows: Windows) -> WarmupDecay:
-    """The recipe's schedule over the updates of a fit."""
-    is_share = recipe.warmup_steps < 1
-    warmup = round(recipe.warmup_steps * windows.num_updates) if is_share else round(recipe.warmup_steps)
-    return WarmupDecay(peak, warmup, windows.num_updates, recipe.schedule, windows)
 
 
 @saving.register_keras_serializable(package="kft")
@@ -115,6 +60,18 @@ class FusedAdamW(keras.optimizers.AdamW):
     def iterations(self) -> Any:
         """Updates made, where Keras counts calls: what the bias of Adam's moments is corrected by."""
         return self.num_updates if self.built else self._iterations
+
+    def without_gradient(self) -> list[str]:
+        """Variables that no update has moved yet: those whose first moment is all zero, by path.
+
+        Those that train from a later step on are left out until then, and those whose first gradient is zero in any
+        case.
+        """
+        counts = {step: int(ops.convert_to_numpy(count)) for step, count in self._since.items()}
+        moments = zip(self._trainable_variables, self._momentums, strict=True)
+        idle = [variable for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]
+        rules = [(variable.path, self._rule(variable)) for variable in idle]
+        return [path for path, rule in rules if counts.get(rule.from_step, 1) and not rule.is_later]
 
     def skip(self) -> None:
         """Counts a call whose gradients cannot be used; where it is the last of its update, the others' are applied."""
@@ -332,34 +289,3 @@ def adamw(
         # Keras wraps by itself only under a global policy.
         return LossScaling(optimizer)
     return optimizer
-
-
-def gradient_norm(optimizer: Any) -> float:
-    """The global norm of the latest update's gradients, so far as they came, before clipping; 0 before the first."""
-    return float(ops.convert_to_numpy(_adamw(optimizer).gradient_norm))
-
-
-def num_updates(optimizer: Any) -> int:
-    """Updates of the weights that were made."""
-    return int(ops.convert_to_numpy(_adamw(optimizer).iterations))
-
-
-def without_gradient(optimizer: Any) -> list[str] | None:
-    """Trainable variables that no update has moved yet: those whose first moment is all zero, by path.
-
-    None before the first update. Those that train from a later step on are left out until then, and those whose first
-    gradient is zero in any case.
-    """
-    adam = _adamw(optimizer)
-    if not num_updates(optimizer):
-        return None
-    counts = {step: int(ops.convert_to_numpy(count)) for step, count in adam._since.items()}
-    moments = zip(adam._trainable_variables, adam._momentums, strict=True)
-    idle = [variable for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]
-    rules = [(variable.path, adam._rule(variable)) for variable in idle]
-    return [path for path, rule in rules if counts.get(rule.from_step, 1) and not rule.is_later]
-
-
-def _adamw(optimizer: Any) -> FusedAdamW:
-    """The AdamW inside the wrapper that Keras scales float16 losses with."""
-    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -15,7 +15,7 @@ from kft.data.store import Store
 from kft.data.streams import Step, Stream
 from kft.losses.objective import Objective
 from kft.recipe import Recipe
-from kft.training import inference, optimizers
+from kft.training import inference, optimizers, schedules
 from kft.training.accumulation import Windows
 from kft.training.devices import Devices
 from kft.training.learner import Learner
@@ -37,7 +37,7 @@ class Trainer:
     learner: Learner
     devices: Devices
     recipe: Recipe
-    rate: optimizers.WarmupDecay
+    rate: schedules.WarmupDecay
     windows: Windows
 
     @property
@@ -133,7 +133,7 @@ def prepare(
         fused: Whether TensorFlow's kernel updates the weights, on that backend.
     """
     windows = windows_of(recipe, batches_per_epoch, micro_batches)
-    rate = optimizers.schedule(recipe, peak, windows)
+    rate = schedules.schedule(recipe, peak, windows)
     learner = Learner(network, objective)
     learner.compile(
         optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, rule_of, fused=fused),

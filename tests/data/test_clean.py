@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from kft.data.clean import check_labels, clean, label_names
+from kft.data.classes import check_labels, label_names
+from kft.data.clean import clean
 from kft.data.columns import Column
 from kft.errors import DataError
 from kft.readers.formats import read

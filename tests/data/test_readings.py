@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kft.data.clean import check_repeated, clean, rare_classes, single_row_notes, without_rare
+from kft.data.classes import check_repeated, rare_classes, single_row_notes, without_rare
+from kft.data.clean import clean
 from kft.data.columns import Column
 from kft.data.faults import usable
 from kft.errors import DataError

@@ -20,6 +20,7 @@ from kft.readers import formats
 from kft.run import Run
 from kft.tasks import tag
 from kft.tasks.tag import TAG
+from kft.text import tag_sequences
 from kft.text import tagging as graph
 from kft.text.tokens import Encoder
 
@@ -188,7 +189,9 @@ def answered(model, text, classes_of_tokens, rule):
     features = graph.encode(model.preprocessor, [tf.constant([text])], rule)
     length = features["token_ids"].shape[1]
     ids = [CLASSES.index(name) for name in ["O", *classes_of_tokens]] + [0] * (length - 1 - len(classes_of_tokens))
-    found = graph.answers(tf.one_hot([ids], len(CLASSES)) * 9, CLASSES, "bio", 0, features, [tf.constant([text])], rule)
+    found = tag_sequences.answers(
+        tf.one_hot([ids], len(CLASSES)) * 9, CLASSES, "bio", 0, features, [tf.constant([text])], rule
+    )
     (answer,) = records({name: value.numpy() for name, value in found.items()})
     return answer
 
@@ -293,7 +296,7 @@ def best_by_hand(logits):
 def test_decoding_finds_the_best_allowed_sequence(seed, lengths):
     random = np.random.default_rng(seed)
     logits = random.normal(scale=3, size=(len(lengths), max(lengths), len(CLASSES))).astype(np.float32)
-    found = graph._decoded(tf.constant(logits), tf.constant(lengths), CLASSES).numpy()
+    found = tag_sequences._decoded(tf.constant(logits), tf.constant(lengths), CLASSES).numpy()
     for row, length in enumerate(lengths):
         assert tuple(found[row, :length]) == best_by_hand(logits[row, :length])
         assert not found[row, length:].any()
@@ -302,7 +305,7 @@ def test_decoding_finds_the_best_allowed_sequence(seed, lengths):
 def test_bioes_tags_are_written_and_read():
     ids = tf.constant([[1, 2, 0, 3, 1, 0]])
     is_word = tf.sequence_mask([5], 6)
-    written = [name.decode() for name in graph._written(ids, is_word, CLASSES, "bioes").numpy()[0][:5]]
+    written = [name.decode() for name in tag_sequences._written(ids, is_word, CLASSES, "bioes").numpy()[0][:5]]
     assert written == ["B-LOC", "E-LOC", "O", "S-PER", "S-LOC"]
     assert entities.entities(written) == [("LOC", 0, 1), ("PER", 3, 3), ("LOC", 4, 4)]
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from kft.recipe import Recipe
-from kft.training import optimizers
+from kft.training import optimizers, schedules
 from kft.training.accumulation import Windows
 from kft.transfer.rules import Rule, plain
 
@@ -85,7 +85,7 @@ WINDOWS = Windows(batches_per_epoch=3, total=5, accumulated=2, pieces=2)  # upda
 def accumulated(windows, gradients):
     """A weight after each call, and the updates made then; a gradient of None overflows."""
     weight = keras.Variable(np.ones(2, np.float32), name="kernel")
-    rate = optimizers.WarmupDecay(RATE, 0, windows.num_updates, "linear", windows)
+    rate = schedules.WarmupDecay(RATE, 0, windows.num_updates, "linear", windows)
     adam = optimizers.FusedAdamW(rate, windows=windows, weight_decay=0.1)
     scaled = optimizers.LossScaling(adam, initial_scale=1.0)
     scaled.build([weight])
@@ -102,7 +102,7 @@ def test_calls_of_an_update_are_summed_and_none_is_left_over():
     found = accumulated(WINDOWS, [0.1, 0.2, 0.3, 0.4, -2.0, 0.5, 0.1, -0.6, 0.2, 0.0])
     assert [updates for _, updates in found] == [0, 0, 0, 1, 1, 2, 2, 2, 2, 3]
     weight = keras.Variable(np.ones(2, np.float32), name="kernel")
-    by_keras = keras.optimizers.AdamW(optimizers.WarmupDecay(RATE, 0, 3), weight_decay=0.1)
+    by_keras = keras.optimizers.AdamW(schedules.WarmupDecay(RATE, 0, 3), weight_decay=0.1)
     by_keras.build([weight])
     expected = []
     for one, other in [(1.0, 4.0), (-1.5, 2.0), (-0.3, 4.0)]:
@@ -138,7 +138,7 @@ def test_every_batch_is_in_an_update_that_ends_with_its_epoch(epoch, accumulated
 def test_recipe_decides_on_decay_clipping_and_accumulation():
     kernel, bias = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "bias"))
     recipe = Recipe.of(weight_decay=0.5, max_grad_norm=0, adam_beta2=0.9)
-    rate = optimizers.WarmupDecay(RATE, 0, 10, "constant", Windows(10, 10, 3))
+    rate = schedules.WarmupDecay(RATE, 0, 10, "constant", Windows(10, 10, 3))
     rules = {"kernel": Rule(), "bias": Rule(rate=2.0, decay=False)}
     made = optimizers.adamw(recipe, rate, [kernel, bias], lambda variable: rules[variable.path])
     made.build([kernel, bias])
@@ -161,21 +161,21 @@ def test_recipe_decides_on_decay_clipping_and_accumulation():
     ],
 )
 def test_warmup_and_decay_by_hand(decay, rates):
-    rate = optimizers.WarmupDecay(2.0, warmup_updates=2, total_updates=6, decay=decay)
+    rate = schedules.WarmupDecay(2.0, warmup_updates=2, total_updates=6, decay=decay)
     assert {step: rate.at(step) for step in rates} == pytest.approx({s: 2 * r for s, r in rates.items()}, abs=1e-6)
 
 
 def test_without_warmup_the_first_step_is_the_highest():
-    assert optimizers.WarmupDecay(2.0, 0, 4).at(0) == 2.0
+    assert schedules.WarmupDecay(2.0, 0, 4).at(0) == 2.0
 
 
 def test_warmup_is_a_share_of_all_steps_or_a_number_of_updates():
     windows = Windows(batches_per_epoch=15, total=60, accumulated=4)  # updates of 4, 4, 4 and 3 batches
-    assert optimizers.schedule(Recipe.of(warmup_steps=0.25), 1.0, windows).warmup_updates == 4
-    made = optimizers.schedule(Recipe.of(warmup_steps=5), 1.0, windows)
+    assert schedules.schedule(Recipe.of(warmup_steps=0.25), 1.0, windows).warmup_updates == 4
+    made = schedules.schedule(Recipe.of(warmup_steps=5), 1.0, windows)
     assert (made.warmup_updates, made.total_updates) == (5, 16)
     assert [made.at(step) for step in (0, 3, 4, 14, 15, 19)] == pytest.approx([0.2, 0.2, 0.4, 0.8, 1.0, 1.0])
-    assert optimizers.WarmupDecay.from_config(made.get_config()).at(4) == made.at(4)
+    assert schedules.WarmupDecay.from_config(made.get_config()).at(4) == made.at(4)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_variable_trains_from_its_step_on_as_if_the_fit_began_there(backend, a
         np.sum([g for g, u in zip(updates_by_stage["gradients"](pieces), updates, strict=True) if u == update], axis=0)
         for update in range(windows.num_updates)
     ]
-    rate = optimizers.WarmupDecay(updates_by_stage["RATE"], 0, windows.num_updates)
+    rate = schedules.WarmupDecay(updates_by_stage["RATE"], 0, windows.num_updates)
     expected = {}
     for name, number, first, factor in [("early", 0, 0, 1.0), ("late", 1, begins, 2.0)]:
         weight, m, v = np.ones(3), np.zeros(3), np.zeros(3)
