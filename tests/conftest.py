@@ -95,6 +95,13 @@ def message_rows():
 
 
 @pytest.fixture(scope="session")
+def corpus(message_rows):
+    """60 paragraphs of three sentences each."""
+    texts = [row["text"] for row in message_rows]
+    return [f"{text}. {texts[i - 1]}! {texts[i - 2]}." for i, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="session")
 def pair_rows():
     """60 different pairs of messages: `same` where both are about one thing, else `other`."""
     draw = random.Random(1)

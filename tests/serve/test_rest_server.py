@@ -1,14 +1,11 @@
 """The REST formats, against the server in a second process and by raw HTTP."""
 
 import base64
-import contextlib
-import gzip
 import json
 import math
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -215,80 +212,11 @@ def test_status_and_metadata_have_the_documented_form(server):
     assert text["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
 
 
-def test_a_long_body_is_413_whether_its_length_is_announced_or_not(server):
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port)) as connection:
-        connection.sendall(b"POST /v1/models/mood:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n")
-        assert connection.recv(100).startswith(b"HTTP/1.1 413")
-    with socket.create_connection((address.hostname, address.port)) as connection:
-        connection.sendall(b"POST /v1/models/mood:predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-        connection.sendall(b"100001\r\n" + b"x" * 0x100001 + b"\r\n")
-        assert connection.recv(100).startswith(b"HTTP/1.1 413")
-    assert post(server, MOOD, {"instances": ["still here"]})[0] == 200
-
-
-def send(server, body, encoding):
-    response = httpx.post(server.url + MOOD, content=body, headers={"Content-Encoding": encoding}, timeout=30)
-    return response.status_code, response.json()
-
-
-def test_a_gzip_body_is_decompressed_within_the_limit(server):
-    body = json.dumps({"instances": ["a"]}).encode()
-    assert send(server, gzip.compress(body), "gzip") == post(server, MOOD, body)
-    bomb = gzip.compress(b" " * 2**24)
-    assert len(bomb) < 2**15
-    for sent, encoding, status, expected in (
-        (bomb, "gzip", 413, "longer than 1,048,576 bytes once it is decompressed"),
-        (gzip.compress(body)[:-9], "gzip", 400, "not one whole gzip stream"),
-        (gzip.compress(body) + b"more", "gzip", 400, "not one whole gzip stream"),
-        (body, "gzip", 400, "cannot be decompressed"),
-        (body, "br", 415, "Content-Encoding 'br', expected gzip or none"),
-    ):
-        found, answer = send(server, sent, encoding)
-        assert found == status and expected in answer["error"]
-
-
-def test_too_many_or_too_long_rows_are_413(server):
-    for instances, expected in (
-        (["a"] * 501, "has 501 rows, expected 500 at most"),
-        (["a", "b" * (2**18 + 1)], "Row 1 has 262,145 bytes"),
-        (["a"] * 99 + ["b" * 200_000], "100 rows times 200,000 bytes of the longest"),
-    ):
-        status, answer = post(server, MOOD, {"instances": instances})
-        assert status == 413 and expected in answer["error"]
-
-
 def test_many_rows_are_answered_in_their_order(server):
     texts = [f"text {number} " * (number % 7 * 40) for number in range(300)]
     _, together = post(server, MOOD, {"instances": texts})
     alone = [post(server, MOOD, {"instances": [text]})[1]["predictions"][0] for text in texts[::50]]
     assert together["predictions"][::50] == alone
-
-
-def open_connection(server, sent=b""):
-    address = urlsplit(server.url)
-    connection = socket.create_connection((address.hostname, address.port), timeout=20)
-    connection.sendall(sent)
-    return connection
-
-
-def test_connections_that_stay_half_open_do_not_keep_others_out(server):
-    header = b"POST /v1/models/mood:predict HTTP/1.1\r\nHost: a\r\n"
-    sent = (b"", header, header + b"Content-Length: 100\r\n\r\n{")
-    with ExitStack() as stack:
-        waiting = [stack.enter_context(open_connection(server, sent[number % 3])) for number in range(72)]
-        assert post(server, MOOD, {"instances": ["a"]})[0] == 200
-        for connection in waiting:
-            with contextlib.suppress(ConnectionResetError):
-                while connection.recv(4096):  # until the server closes it
-                    pass
-    assert server.stderr_path.stat().st_size < 100_000
-
-
-def test_a_body_that_does_not_come_is_408(server):
-    header = b"POST /v1/models/mood:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
-    with open_connection(server, header) as connection:
-        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
 def test_requests_at_the_same_time_get_their_own_answers(server):

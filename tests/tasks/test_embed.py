@@ -7,8 +7,6 @@ import tensorflow as tf
 
 import kft
 from kft.errors import DataError, PresetError, RecipeError
-from kft.evaluation import retrieval
-from kft.losses import contrastive
 from kft.models import encoders, heads, presets
 from kft.readers import formats
 from kft.tasks import embed
@@ -192,66 +190,7 @@ def test_vectors_by_hand(is_graph):
     assert {name: value.numpy().tolist() for name, value in found.items()} == {"a": [[1, 2]], "b": [[3, 4]]}
 
 
-# -- losses --------------------------------------------------------------------------------------------------------
-
-
-def log_softmax(row):
-    return row - np.log(np.exp(row).sum())
-
-
-@pytest.mark.parametrize("num_texts", [2, 3])
-@pytest.mark.parametrize("is_graph", [False, True])
-def test_ranking_loss_by_hand(num_texts, is_graph):
-    random = np.random.default_rng(0)
-    vectors = unit(random, 4, num_texts, 6)
-    ids = np.arange(4 * num_texts).reshape(4, num_texts)
-    cosines = 20 * vectors[:, 0] @ vectors[:, 1].T
-    candidates = np.hstack([cosines, 20 * vectors[:, 0] @ vectors[:, 2].T]) if num_texts == 3 else cosines
-    forward = [log_softmax(candidates[i])[i] for i in range(4)]
-    backward = [log_softmax(cosines[:, i])[i] for i in range(4)]
-    function = lambda y, *x: contrastive.ranking(x, y, tf.ones(4, tf.bool))  # noqa: E731
-    columns = [tf.constant(vectors[:, number]) for number in range(num_texts)]
-    found = (tf.function(function) if is_graph else function)(tf.constant(ids), *columns)
-    assert float(tf.reduce_sum(found)) == pytest.approx(-(sum(forward) + sum(backward)) / 2, rel=1e-5)
-
-
-def ranked(vectors, ids, **settings):
-    """The loss of each row, `(rows,)`, from vectors `(rows, texts, width)`."""
-    columns = [vectors[:, number].astype(np.float32) for number in range(vectors.shape[1])]
-    return np.asarray(contrastive.ranking(columns, np.array(ids), np.ones(len(ids), bool), **settings))
-
-
-def test_equal_texts_are_no_negatives_of_each_other():
-    random = np.random.default_rng(1)
-    pair = unit(random, 2, 2, 6)
-    # Rows with one pair, with one text, or whose text is the other's pair have nothing left to be told from.
-    for ids in ([[0, 1], [2, 1]], [[0, 1], [0, 2]]):
-        np.testing.assert_allclose(ranked(pair, ids), 0, atol=1e-5)
-    vectors = unit(random, 2, 2, 6)
-    twice = np.concatenate([vectors, vectors[1:]])
-    alone = ranked(vectors, [[0, 1], [2, 3]])
-    repeated = ranked(twice, [[0, 1], [2, 3], [2, 3]])
-    np.testing.assert_allclose(repeated[1:], [alone[1], alone[1]], rtol=1e-5)
-    different = ranked(twice, [[0, 1], [2, 3], [4, 5]])
-    assert different[1] > alone[1] + 0.1
-
-
-def test_a_negative_that_is_right_for_another_row_is_left_out():
-    random = np.random.default_rng(2)
-    vectors = unit(random, 2, 3, 6)
-    found = ranked(vectors, [[0, 1, 2], [3, 4, 1]], scale=1.0)
-    every = ranked(vectors, [[0, 1, 2], [3, 4, 5]], scale=1.0)
-    assert found[0] < every[0] and found[1] == pytest.approx(every[1])
-
-
-def test_triplet_and_cosine_loss_by_hand():
-    random = np.random.default_rng(3)
-    a, p, n = unit(random, 5, 6), unit(random, 5, 6), unit(random, 5, 6)
-    expected = np.maximum(0, ((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + 0.2)
-    np.testing.assert_allclose(contrastive.triplet([a, p, n]), expected, atol=1e-5)
-    numbers = np.array([1, 2, 3, 4, 5], np.float32)
-    expected = ((a * p).sum(1) - (numbers - 1) / 4) ** 2
-    np.testing.assert_allclose(contrastive.cosine_error([a, p], numbers, 1.0, 5.0), expected, atol=1e-5)
+# -- targets -------------------------------------------------------------------------------------------------------
 
 
 def test_targets_are_equal_where_texts_are():
@@ -262,40 +201,6 @@ def test_targets_are_equal_where_texts_are():
     assert ids.shape == (3, 2) and ids.dtype == np.int32
     assert ids[0, 0] == ids[1, 0] and ids[0, 1] == ids[2, 1] and ids[1, 1] == ids[2, 0]
     assert len(np.unique(ids)) == 3
-
-
-# -- metrics -------------------------------------------------------------------------------------------------------
-
-
-def test_places_by_hand(monkeypatch):
-    east, north, between = [1, 0], [0, 1], [0.6, 0.8]
-    texts, pairs = ["a", "b", "c"], ["x", "y", "z"]
-    for cells in (1, 2**24):  # row by row, and all at once
-        monkeypatch.setattr(retrieval, "BLOCK_CELLS", cells)
-        places, nearest = retrieval.ranks([east, north, north], [east, between, north], texts, pairs)
-        assert places.tolist() == [1, 2, 1] and nearest.tolist() == [0, 2, 2]
-    assert retrieval.ranks([east] * 3, [east] * 3, texts, pairs)[0].tolist() == [3, 3, 3]
-
-
-def test_other_right_pairs_are_not_wrong():
-    east, north = [1.0, 0.0], [0.0, 1.0]
-    # Both pairs of "a" are right for it, and "b" is not asked to tell itself from its own text among the pairs.
-    places, _ = retrieval.ranks([east, east, east], [east, north, north], ["a", "a", "b"], ["x", "y", "z"])
-    assert places.tolist() == [1, 2, 3]
-    places, _ = retrieval.ranks([east, north], [north, east], ["a", "b"], ["b", "a"])
-    assert places.tolist() == [1, 1]
-
-
-def test_ndcg_is_that_of_scikit_learn():
-    from sklearn.metrics import ndcg_score
-
-    random = np.random.default_rng(0)
-    queries, candidates = unit(random, 30, 5), unit(random, 30, 5)
-    names = [str(i) for i in range(30)]
-    places, _ = retrieval.ranks(queries, candidates, [f"q{name}" for name in names], names)
-    found = retrieval.scored(places)
-    assert found["ndcg_at_10"] == pytest.approx(ndcg_score(np.eye(30), queries @ candidates.T, k=10), abs=1e-6)
-    assert found["recall_at_1"] == pytest.approx((places == 1).mean())
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------

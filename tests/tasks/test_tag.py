@@ -1,20 +1,14 @@
-import itertools
 import json
 
-import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import kft
 from kft import job
 from kft.data import store
 from kft.data.records import records
-from kft.data.store import Aligned
 from kft.errors import DataError
 from kft.evaluation import entities
-from kft.losses.tokens import num_tokens, tag_crossentropy
 from kft.models import heads, presets
 from kft.readers import formats
 from kft.run import Run
@@ -256,58 +250,6 @@ def test_a_given_word_is_learnt_at_its_first_token_only(tiny_preset):
         ("was", "O"),
         ("a", "B-PER"),
     ]
-
-
-def test_loss_is_the_mean_over_words_whatever_the_batch():
-    random = np.random.default_rng(0)
-    logits = random.normal(size=(2, 3, 4)).astype(np.float32)
-    targets = np.array([[1, -1, 3], [-1, 0, -1]])
-    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    each = [-log_probs[0, 0, 1], -log_probs[0, 2, 3], -log_probs[1, 1, 0]]
-    weights = np.array([2, 1], np.float32)
-    found = np.sum(np.asarray(tag_crossentropy(logits, targets)) * weights / weights.sum())
-    assert float(found) == pytest.approx(np.mean(each), rel=1e-5)
-
-
-def test_a_row_weighs_as_much_as_it_has_words():
-    class Tokens:
-        offsets = {"": np.array([0, 2, 5, 6])}
-
-    aligned = Aligned(np.array([0, -1, 2, 2, 1, -1]))
-    assert num_tokens("tags")({"tags": aligned}, Tokens()).tolist() == [1, 3, 0]
-
-
-def best_by_hand(logits):
-    def is_fine(path):
-        before = "O"
-        for name in (CLASSES[i] for i in path):
-            if name.startswith("I-") and before[2:] != name[2:]:
-                return False
-            before = name
-        return True
-
-    paths = [p for p in itertools.product(range(len(CLASSES)), repeat=len(logits)) if is_fine(p)]
-    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    return max(paths, key=lambda path: sum(log_probs[i, k] for i, k in enumerate(path)))
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**31), st.lists(st.integers(1, 4), min_size=1, max_size=3))
-def test_decoding_finds_the_best_allowed_sequence(seed, lengths):
-    random = np.random.default_rng(seed)
-    logits = random.normal(scale=3, size=(len(lengths), max(lengths), len(CLASSES))).astype(np.float32)
-    found = tag_sequences._decoded(tf.constant(logits), tf.constant(lengths), CLASSES).numpy()
-    for row, length in enumerate(lengths):
-        assert tuple(found[row, :length]) == best_by_hand(logits[row, :length])
-        assert not found[row, length:].any()
-
-
-def test_bioes_tags_are_written_and_read():
-    ids = tf.constant([[1, 2, 0, 3, 1, 0]])
-    is_word = tf.sequence_mask([5], 6)
-    written = [name.decode() for name in tag_sequences._written(ids, is_word, CLASSES, "bioes").numpy()[0][:5]]
-    assert written == ["B-LOC", "E-LOC", "O", "S-PER", "S-LOC"]
-    assert entities.entities(written) == [("LOC", 0, 1), ("PER", 3, 3), ("LOC", 4, 4)]
 
 
 def test_scores_are_those_of_whole_entities():
