@@ -63,7 +63,9 @@ def source(folder: Path, name: str, term: str, encoder: Encoder, key: str, seed:
     table = formats.read(str(folder / FILES[name]))
     store = tokenise.tokenise(table, ["text"], encoder, key)
     counts = ones({}, store)
-    stream = Stream(store, {"label": np.array(table.rows["label"].to_pylist(), np.int32)}, counts, {term: counts})
+    stream = Stream(
+        store, {"label": np.array(table.rows["label"].to_pylist(), np.int32)}, {term: counts}, {term: counts}
+    )
     return replace(stream, collate=Shuffled(seed)) if name == "others" else stream
 
 

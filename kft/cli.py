@@ -16,16 +16,7 @@ from typing import Any
 import click
 
 from kft import __version__, disk, errors, writable
-from kft.flags import (
-    EXIT_CODES,
-    Commands,
-    InSections,
-    knobs,
-    quiet_option,
-    recipe_option,
-    train_argument,
-    with_recipe,
-)
+from kft.flags import EXIT_CODES, Commands, InSections, knobs, quiet_option, recipe_option, train_argument, with_recipe
 from kft.recipe import Recipe
 
 MOST_CLASSES = 100

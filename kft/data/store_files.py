@@ -171,7 +171,8 @@ def read(folder: Path, encoder: Any, num_texts: int | None) -> Store:
     row_features = {name: mapped[name] for name in meta["row_features"]}
     if not _fit(features, row_features, offsets, texts, num_texts):
         raise DataError(f"{folder}: its rows do not fit together.")
-    return Store(features, offsets, texts, meta["pad_values"], tuple(meta["mask_names"]), row_features=row_features)
+    # The encoder's own padding, which JSON would make floats of: it is part of what decides on passes.
+    return Store(features, offsets, texts, encoder.pad_values, tuple(encoder.mask_names), row_features=row_features)
 
 
 def _form(name: str, values: np.ndarray) -> Form:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import kft
 from kft.accelerate import passes, sparse_embeddings
-from kft.data import store
+from kft.data import cache, store
 from kft.models.heads import SequenceClassifier
 from kft.text.encoded import Encoded
 
@@ -49,6 +49,13 @@ def outcome(network, features):
     variables = network.trainable_variables
     gradients = tape.gradient(total, [variable.value for variable in variables], unconnected_gradients="zero")
     return outputs, {id(v): tf.convert_to_tensor(g) for v, g in zip(variables, gradients, strict=True)}
+
+
+def test_tokens_of_a_store_are_the_same_when_it_comes_from_the_cache(tmp_path):
+    encoded = Encoded({"token_ids": np.array([[5, 7]], np.int32)}, {"": np.array([2])}, np.arange(1))
+    made, opened = (cache.cached("key", lambda: iter([encoded]), Encoder, tmp_path) for _ in range(2))
+    for rows in (made, opened):
+        assert sparse_embeddings.token_ids([rows], ["token_ids"], 9).tolist() == [0, 1, 5, 7]
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -54,6 +54,7 @@ def test_the_second_call_maps_what_the_first_wrote(tmp_path):
         assert ids_of(store) == EXPECTED
         assert store.batch(np.array([1]), 2)["segment_ids"].tolist() == [[5, 0]]
         assert all(isinstance(ids, np.memmap) for ids in store.features.values())
+        assert {type(value) for value in store.pad_values.values()} == {int}
     assert os.listdir(tmp_path) == ["key"]
     with pytest.raises(AssertionError):
         cache.cached("other", never, ENCODER, tmp_path)
