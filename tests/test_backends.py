@@ -121,6 +121,7 @@ def check_answers(run, told, inputs=("the parcel was lost", "my lamp is late tod
     assert 0 < told["metrics"]["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_mirrored_devices_train_as_one_does(rows_path, tiny_preset, tmp_path):
     script = FIT + SAME_LOSSES + TELL
     told = in_fresh_process("tensorflow", script, rows_path, tiny_preset, tmp_path / "run", "mirrored:2")

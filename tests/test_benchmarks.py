@@ -65,6 +65,7 @@ def told(*arguments):
     return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_a_benchmark_is_fitted_and_evaluated_from_the_command_line(releases, tiny_preset, tmp_path):
     out = tmp_path / "run"
     flags = ["--preset", tiny_preset, "--batch-size", 8, "--max-steps", 2, "--precision", "float32"]

@@ -138,6 +138,7 @@ def test_an_unforeseen_exception_is_one_line_and_a_traceback_only_on_request(tmp
 # -- fit, check, plan ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_recipe_file_is_fitted_with_the_flags_on_top(messages, quick, tmp_path):
     knobs = {name: value for name, value in quick.items() if name != "quiet"}
     recipe = {"train": str(messages), "text": "text", "label": "topic", "test": 0.2, "epochs": 5, **knobs}

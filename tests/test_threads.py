@@ -89,6 +89,7 @@ def scores(run, texts):
     return [answer["scores"] for answer in run.predict(texts)]
 
 
+@pytest.mark.slow
 def test_threads_predict_with_one_run_and_others_while_another_fits(topic_run, pair_run, message_rows, quick, tmp_path):
     pairs = [("the parcel is late", "my parcel was lost"), ("the lamp is wrong", "my invoice is late")]
     expected = [scores(topic_run, TEXTS[:2]), scores(topic_run, TEXTS), scores(pair_run, pairs)]

@@ -104,6 +104,7 @@ def train_with(patch, loss):
     patch.setitem(tasks.TASKS, "classify", dataclasses.replace(CLASSIFY, restore=restore))
 
 
+@pytest.mark.slow
 def test_out_of_memory_goes_on_with_micro_batches_and_the_same_effective_batch(
     message_rows, quick, tmp_path, monkeypatch
 ):

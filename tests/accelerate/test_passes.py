@@ -173,6 +173,7 @@ def plain_losses(roomy_bert, message_rows, quick, tmp_path_factory):
     return fitted(roomy_bert, message_rows, quick, tmp_path_factory.mktemp("plain"), False)
 
 
+@pytest.mark.slow
 def test_all_passes_together_learn_what_none_does(plain_losses, roomy_bert, message_rows, quick, tmp_path):
     losses = fitted(roomy_bert, message_rows, quick, tmp_path, True)
     assert losses == pytest.approx(plain_losses, abs=1e-4)

@@ -60,7 +60,7 @@ def test_a_disk_that_is_full_at_any_moment_is_one_line_and_what_was_there_stays(
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         needed, filler = sum(-(-len(content) // 4096) * 4096 for content in before.values()), tmp_path / "filler"
         with monkeypatch.context() as patch:
-            patch.setattr(saving.disk, "require_space", lambda *arguments: None)
+            patch.setattr(saving.writable, "require_space", lambda *arguments: None)
             for room in range(4096, needed, 8 * 4096):
                 filler.write_bytes(bytes(shutil.disk_usage(tmp_path).free - room))
                 with pytest.raises(RunError, match=r"No space left on device\. What was") as no:

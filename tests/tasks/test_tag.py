@@ -217,6 +217,7 @@ def test_entities_that_no_tokens_stand_for_are_counted(tiny_bert, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_names_no_rule_keeps_the_first(run):
     older = {name: value for name, value in run.labels.items() if name != "words"}
     text = "the lamp5 is late"

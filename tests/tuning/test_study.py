@@ -147,6 +147,7 @@ def test_another_study_at_the_same_place_is_refused(grid, meals, asked, change, 
         kft.tune(meals, **{**asked, **change})
 
 
+@pytest.mark.slow
 def test_a_random_search_draws_by_its_seed_and_can_be_extended(meals, shared, tmp_path):
     drawn = {}
     for name, seed, trials in [("one", 0, 1), ("other", 1, 1), ("one", 0, 3)]:
