@@ -36,6 +36,8 @@ MAIN = "main"
 """What stands for the task's own head beside those of `aux`."""
 AUX_NAME = r"[a-z][a-z0-9_]{0,23}"
 """Names of heads of `aux`."""
+ANSWERS = ("label", "labels", "score", "scores", "value")
+"""What the task's own head answers under: a head of such a name would stand in the place of one."""
 
 
 class Aux(pydantic.BaseModel):
@@ -63,9 +65,10 @@ class Aux(pydantic.BaseModel):
             return values
         task, name = values.get("task"), values.get("name") or values.get("label", "")
         meant = HUB_TASKS.get(task, {}).get("task", task) if isinstance(task, str) else task
-        if isinstance(name, str) and (not re.fullmatch(AUX_NAME, name) or name == MAIN):
+        if isinstance(name, str) and (not re.fullmatch(AUX_NAME, name) or name in (MAIN, *ANSWERS)):
             raise ValueError(
                 f"{quoted(name)} cannot be the name of a head: expected up to 24 small letters, digits and _, a letter "
-                f"first, and not {MAIN}. Give it another, as in {{task: regress, label: COLUMN, name: urgency}}"
+                f"first, and none of {', '.join((MAIN, *ANSWERS))}. Give it another, as in {{task: regress, "
+                "label: COLUMN, name: urgency}"
             )
         return {**values, "task": meant, "name": name}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import dataset, disk, early, job, run, run_directory
+from kft import dataset, disk, early, identity, job, row_tokens, run, run_directory
 from kft.data.store import Store
 from kft.dataset import Dataset
 from kft.errors import OutOfMemory, PresetError, RunError, TrainingError, printable
@@ -112,7 +112,7 @@ def _unknown(recipe: Recipe, data: Dataset) -> list[str]:
         if Path(preset.handle).is_dir():
             raise
         return [f"unknown tokens: not measured, since the preset could not be fetched: {error}"]
-    share = job.unknown_tokens(data, tokenizer)
+    share = row_tokens.unknown_tokens(data, tokenizer)
     if share is None:
         return []
     told = f"unknown tokens: {share:.1%} of those of a sample of train, by {recipe.preset}"
@@ -143,7 +143,7 @@ def _begun(recipe: Recipe, rows: Mapping[str, Any], run_dir: Path, quiet: bool) 
 def _same(path: Path, recipe: Recipe, rows: Mapping[str, Any], before: Mapping[str, Any], micro_batches: int) -> Job:
     """A fit to be resumed made ready again; refused if it would not be the one that was begun."""
     ready = job.prepare(recipe, rows, micro_batches=micro_batches)
-    job.refuse_changes(path, before, ready.identity)
+    identity.refuse_changes(path, before, ready.identity)
     return ready
 
 
@@ -229,10 +229,13 @@ def _calibrated(ready: Job, run_dir: Path) -> tuple[Run, list[str]]:
         return done, []
     table = ready.data.parts["validation"]
     tuned = problem.evaluator.calibrate(done.answers(table, ready.stores["validation"]), table)
-    changed = [name for name in tuned if name != "aux" and tuned[name] != problem.labels[name]]
-    for head, spec in tuned.get("aux", {}).items():
-        before = problem.labels["aux"][head]["labels"]
-        changed += [f"{head}/{name}" for name, value in spec["labels"].items() if value != before[name]]
+    after, before = (beside.parts_of(ready.data.task.name, labels, {}) for labels in (tuned, problem.labels))
+    changed = [
+        f"{one.prefix}{name}"
+        for one, other in zip(after, before, strict=True)
+        for name, value in one.labels.items()
+        if value != other.labels[name]
+    ]
     return Run(run_dir, ready.data.task.restore(tuned, ready.recipe), ready.identity), changed
 
 
@@ -278,14 +281,13 @@ def _baselines(done: Run, ready: Job) -> tuple[Mapping[str, Any], list[str]]:
     if task_name == "pretrain":
         size = ready.model.preprocessor.tokenizer.vocabulary_size()
         counted = baselines.Tokens(_token_ids(ready.stores["train"]), _token_ids(ready.stores[judged]), size)
-    seen, seed = beside.seen_by_all(parts, None), ready.recipe.seed
-    reached = baselines.of(task_name, seen, judged, done.labels, seed=seed, tokens=counted)
-    metrics, notes = dict(reached.metrics), list(reached.notes)
-    for name, head in done.labels.get("aux", {}).items():
-        reached = baselines.of(head["task"], beside.seen_by_all(parts, name), judged, head["labels"], seed=seed)
-        for baseline, values in reached.metrics.items():
-            metrics[f"{name}: {baseline}"] = {f"{name}/{key}": value for key, value in values.items()}
-        notes += [f"head {name}: {note}" for note in reached.notes]
+    metrics: dict[str, Any] = {}
+    notes: list[str] = []
+    for head in beside.parts_of(task_name, done.labels, parts):
+        found = baselines.of(head.task, head.parts, judged, head.labels, seed=ready.recipe.seed, tokens=counted)
+        for name, values in found.metrics.items():
+            metrics[f"{head.prefix}{name}"] = {f"{head.prefix}{key}": value for key, value in values.items()}
+        notes += [f"{head.prefix}{note}" for note in found.notes]
     return metrics, notes
 
 

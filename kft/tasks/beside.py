@@ -8,7 +8,7 @@ head has the head's name and `/` before its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,33 @@ def with_heads(task: Task, others: Mapping[str, Task]) -> Task:
 def column_of(name: str) -> str:
     """The canonical name of the column that a head learns."""
     return f"{name}_{LABEL}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one head of a fit learns.
+
+    Attributes:
+        prefix: What stands before its metrics; empty for the task's own head.
+        task: The name of its task.
+        labels: Its label spec.
+        parts: The rows as it sees them.
+    """
+
+    prefix: str
+    task: str
+    labels: Labels
+    parts: Mapping[str, Table]
+
+
+def parts_of(task: str, labels: Labels, parts: Mapping[str, Table]) -> list[Part]:
+    """What each head learns, the task's own first."""
+    own = {name: value for name, value in labels.items() if name != "aux"}
+    further = [
+        Part(f"{name}/", head["task"], head["labels"], seen_by_all(parts, name))
+        for name, head in labels.get("aux", {}).items()
+    ]
+    return [Part("", task, own, seen_by_all(parts, None)), *further]
 
 
 def seen_by(table: Table, name: str | None) -> Table:

@@ -52,7 +52,7 @@ def test_metrics_report_and_baselines_tell_the_heads_apart(run):
     of_validation = run.metrics["validation"]
     assert {"accuracy", "urgency/spearman", "tags/micro_f1", "tags/per_class"} <= set(of_validation)
     assert of_validation["tuned_on_these_rows"] == ["tags/thresholds"]
-    assert {"majority", "urgency: mean", "tags: most frequent label"} <= set(run.metrics["baselines"])
+    assert {"majority", "urgency/mean", "tags/most frequent label"} <= set(run.metrics["baselines"])
     kind = kinds.of("classify", run.labels)
     assert kind.headline.name == "accuracy" and kind.find("urgency/mae").direction == "min"
     assert kinds.direction("val_urgency/mae") == "min" and kinds.direction("tags/micro_f1") == "max"
@@ -88,6 +88,7 @@ def test_each_class_of_a_head_keeps_a_training_row(rows):
         ({"task": "tag", "label": "urgency"}, "aux"),
         ({"task": "regress", "label": "Urgency of it"}, "cannot be the name of a head"),
         ({"task": "regress", "label": "urgency", "name": "main"}, "cannot be the name of a head"),
+        ({"task": "regress", "label": "score"}, "'score' cannot be the name of a head: .* none of main, label,"),
         ([{"task": "regress", "label": "urgency"}, {"task": "ordinal", "label": "urgency"}], "the same name"),
         ({"task": "regress", "label": "urgency", "weight": 0}, "aux"),
         ({"task": "regress", "label": "urgency", "wieght": 1}, "aux"),
