@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kft import disk, run_directory
 from kft.data import tokenise
 from kft.errors import KftError, PresetError, RunError
-from kft.models import presets, provenance, saving, seeding
+from kft.models import finite, presets, provenance, saving, seeding
 from kft.recipe import Recipe
 from kft.run_directory import PRESET
 from kft.training import deltas
@@ -61,6 +61,7 @@ def opened(path: Path, recipe: Recipe, problem: Problem, base: str | None = None
         differing = _difference(about.base, found)
         raise RunError(f"{path}: {name} is not the base that it was trained on: its {what} differ{differing}. {advice}")
     deltas.restore(path / deltas.FILE, model, changed)
+    finite.require(model, str(path / deltas.FILE), RunError)
     return model, transfer.adapters
 
 

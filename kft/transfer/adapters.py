@@ -20,6 +20,8 @@ from kft.errors import RecipeError, quoted
 from kft.models.linear import Linear
 from kft.models.roles import ROLES
 
+SEEDS = 100_003
+"""Between the seeds of two fits: more than a model has layers, each of which begins by its own."""
 Merged = tuple[np.ndarray, np.ndarray | None]
 """Kernel and bias of a layer."""
 

@@ -16,10 +16,9 @@ from keras import ops
 
 from kft.errors import RecipeError
 from kft.models.linear import Linear, completed, product
-from kft.transfer.adapters import Adapter, Merged, Part, put, targeted
+from kft.transfer.adapters import SEEDS, Adapter, Merged, Part, put, targeted
 
 DOWN, DOWN_BIAS, UP, UP_BIAS = "down_kernel", "down_bias", "up_kernel", "up_bias"
-SEEDS = 100_003
 
 
 def insert(

@@ -20,10 +20,9 @@ from keras import ops
 
 from kft.models import roles
 from kft.models.linear import EINSUM, Linear, completed, product
-from kft.transfer.adapters import Adapter, Merged, Part, put, targeted
+from kft.transfer.adapters import SEEDS, Adapter, Merged, Part, put, targeted
 
 A, B, MAGNITUDE, START_A, START_B = "lora_a", "lora_b", "lora_magnitude", "lora_start_a", "lora_start_b"
-SEEDS = 100_003
 
 
 def insert(

@@ -186,6 +186,8 @@ def read(folder: Path, model: Any, adapters: Sequence[Adapter]) -> tuple[str, ..
                 f"{folder / WEIGHTS}: {quoted(name)} has the shape {tensor.shape}, expected {variable.shape[::-1]}. "
                 f"Its rank is {rank}: ask for transfer=lora:{rank} and the model that it was trained on."
             )
+        if not np.isfinite(tensor).all():
+            raise RecipeError(f"{folder / WEIGHTS}: {quoted(name)} holds numbers that are not finite (NaN, infinite)")
         if abs(part.scale - scale) > 1e-6 * scale:
             raise RecipeError(
                 f"lora_alpha: found a scale of {part.scale:g}, and {folder} has {scale:g} (alpha {alpha:g})."

@@ -9,7 +9,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
-import safetensors
+import safetensors.numpy
 
 import kft
 from kft.errors import RecipeError, RunError
@@ -270,6 +270,14 @@ def test_a_run_keeps_the_delta_alone_and_merges(lora_run, message_rows, tiny_pre
     shutil.copytree(tiny_preset, tmp_path / "moved")
     (tmp_path / "moved" / "notes.txt").write_text("a file that is none of the base")
     assert kft.load(lora_run.path, base=tmp_path / "moved").predict(texts) == before
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(lora_run.path, spoilt)
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        arrays, metadata = {name: opened.get_tensor(name) for name in names}, opened.metadata()
+    arrays[names[0]] = np.full_like(arrays[names[0]], np.nan)
+    safetensors.numpy.save_file(arrays, spoilt / "delta.safetensors", metadata=metadata)
+    with pytest.raises(RunError, match="delta.safetensors: the weights .* not finite"):
+        kft.load(spoilt).predict(texts)
     missing = kft.load(lora_run.path, base=tmp_path / "none")
     with pytest.raises(RunError, match="its base cannot be opened: .* base=...."):
         missing.predict(texts)
@@ -303,8 +311,10 @@ def test_a_run_answers_the_same_in_another_process_and_exported(
     assert (version / "saved_model.pb").is_file()
     trained = run.manifest["forecast"]["trained"]
     with safetensors.safe_open(out / "delta.safetensors", framework="numpy") as opened:
-        held = sum(int(np.prod(opened.get_slice(name).get_shape())) for name in opened.keys())  # noqa: SIM118
-    assert held == trained + (0 if "pissa" not in str(knobs) else held - trained)
+        held = {name: int(np.prod(opened.get_slice(name).get_shape())) for name in opened.keys()}  # noqa: SIM118
+    starts = {name for name in held if "lora_start_" in name}
+    assert bool(starts) == ("pissa" in str(knobs))
+    assert sum(size for name, size in held.items() if name not in starts) == trained
     if transfer == "adapters:4":
         with pytest.raises(RunError, match="adapters cannot be merged"):
             run.merge(tmp_path / "merged")
