@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import keras
-import keras_hub
 import numpy as np
 
-import kft
-from kft import dataset, disk, run, run_directory
+from kft import dataset, identity, row_tokens, run, run_directory
 from kft.accelerate import passes, sparse_embeddings
 from kft.data import tokenise
 from kft.data.store import Store, sliced
 from kft.data.streams import Stream
 from kft.dataset import Dataset
-from kft.errors import RecipeError, RunError, TrainingError, quoted
+from kft.errors import RecipeError, TrainingError, quoted
 from kft.losses.objective import Objective, nothing_in_closed_form
 from kft.models import presets, provenance, saving, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.tasks.task import never_anew
 from kft.text import unknown
-from kft.text.tokens import Encoder
 from kft.training import deltas, devices, inference, optimizer_state, prefix_cache, trainers
 from kft.training.devices import Devices
 from kft.training.fitted import Fitted, stream_of
@@ -37,11 +32,6 @@ from kft.training.prefix_cache import PrefixCache
 from kft.training.trainers import Trainer
 from kft.transfer import adapters, prefix, rates, rules, strategies
 from kft.transfer.strategies import Transfer
-
-ROWS = ("columns", "readings", "labels", "data")
-"""Fields of a job's identity that come of the rows, and of how they are read and split."""
-LEFT_OUT = ("seconds", "memory_mb", "notes", "blocks", "prefix_cache")
-"""What of a forecast is no part of a job's identity: it differs by the machine, or follows from the recipe."""
 
 
 @dataclass(frozen=True)
@@ -159,24 +149,7 @@ class Job:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What must be the same for the fit to be resumed."""
-        return {
-            "kft": kft.__version__,
-            "keras": keras.__version__,
-            "keras_hub": keras_hub.__version__,
-            "backend": keras.config.backend(),
-            "task": self.data.task.name,
-            "columns": dict(self.data.columns),
-            "readings": self.data.readings,
-            "texts": self.data.text_columns,
-            "seed": self.recipe.seed,
-            "preset": self.recipe.preset,
-            "base": dict(self.base),
-            "labels": self.data.labels,
-            "data": self.data.fingerprints(),
-            "preprocessor": tokenise.fingerprint(self.model.preprocessor),
-            "devices": str(self.trainer.devices),
-            "forecast": {k: v for k, v in asdict(self.forecast).items() if k not in LEFT_OUT},
-        }
+        return identity.of(self)
 
 
 def prepare(recipe: Recipe, rows: Mapping[str, Any], *, micro_batches: int = 1) -> Job:
@@ -214,9 +187,9 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         peak, head_peak = _learning_rates(recipe, model)
         settings, head_rate = recipe.adapter_settings, head_peak / peak
         transfer = strategies.apply(model, recipe.transfer, settings, seed=recipe.seed, head_rate=head_rate)
-        model.preprocessor.sequence_length = _max_length(recipe, data, model)
-        stores, cache_notes = _tokens(data, model)
-        unknown_share = unknown_tokens(data, model.preprocessor.tokenizer)
+        model.preprocessor.sequence_length = row_tokens.max_length(recipe, data, model)
+        stores, cache_notes = row_tokens.stores(data, model)
+        unknown_share = row_tokens.unknown_tokens(data, model.preprocessor.tokenizer)
         planned = [step["train"] for step in trainers.plan({"train": stores["train"]}, recipe, chosen, epoch=0)]
         examples, objective = data.problem.examples, data.problem.objective
         notes = examples.token_notes(model.preprocessor, stores["train"], data.training_rows["train"])
@@ -289,37 +262,6 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
     return Job(recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset), transfer, frontier.cache)
 
 
-def unknown_tokens(data: Dataset, tokenizer: Any) -> float | None:
-    """The share of unknown tokens in a sample of the training rows at even distances; None where there are none."""
-    table = data.parts["train"]
-    sample = table.take(np.arange(0, len(table), max(1, len(table) // tokenise.SAMPLE)))
-    names = [name for name in data.text_columns if name in sample.names()]
-    return unknown.share(tokenizer, sliced([sample.rows[name] for name in names], len(sample)))
-
-
-def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compares what a run was begun with and what it would be resumed with.
-
-    Raises:
-        RunError: Names the first field that differs.
-    """
-    for name, value in now.items():
-        if name not in before:
-            raise RunError(
-                f"{path / run_directory.MANIFEST}: says nothing of {name}, as the kft that began this fit did not "
-                "record it. Resume with that version, or fit anew."
-            )
-        was = before[name]
-        if isinstance(value, dict) and isinstance(was, dict) and value != was:
-            key = next((k for k in [*value, *was] if value.get(k) != was.get(k)), None)
-            name, was, value = f"{name}.{key}", was.get(key), value.get(key)
-        if value != was:
-            cure = "Resume with the same, or fit anew"
-            if name.partition(".")[0] in ROWS:
-                cure = "Resume with the rows and the kft that it was begun with, or fit anew into another --out"
-            raise RunError(f"{path}: {name} was {quoted(was)}, now {quoted(value)}. {cure}.")
-
-
 def _on_comparisons(objective: Objective, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:
     """A note where a loss that compares rows sees fewer of them at a time than one update has."""
     devices = chosen.count if chosen.backend == "tensorflow" else 1  # JAX computes a batch as one, whatever shares it
@@ -359,40 +301,3 @@ def _preset(recipe: Recipe, data: Dataset) -> Preset:
     max_length = tokenise.SHORTEST if recipe.max_length == "auto" else recipe.max_length
     settings = {**sizes, "max_length": max_length, "seed": recipe.seed}
     return scratch.begin(recipe.preset, texts, data.parts["train"].fingerprint(), tokenise.cache_dir(), **settings)
-
-
-def _max_length(recipe: Recipe, data: Dataset, model: Any) -> int:
-    """The asked length if the backbone has as many positions, or the one that covers the rows."""
-    positions = presets.max_positions(model.backbone)
-    if recipe.max_length == "auto":
-        limit = min(tokenise.LONGEST, positions or tokenise.LONGEST)
-        return tokenise.length_that_covers(
-            data.training_rows["train"],
-            data.text_columns,
-            model.preprocessor,
-            data.problem.examples.features,
-            limit,
-        )
-    if positions and recipe.max_length > positions:
-        raise RecipeError(
-            f"max_length: found {recipe.max_length}, but {recipe.preset} has {positions} positions. "
-            f"Ask for at most {positions}."
-        )
-    return recipe.max_length
-
-
-def _tokens(data: Dataset, model: Any) -> tuple[dict[str, Store], tuple[str, ...]]:
-    """The tokens of each part, in the rows that are trained on, and what the user should know of their cache."""
-    encoder = Encoder(model.preprocessor, len(data.text_columns), data.problem.examples.features)
-    key = tokenise.fingerprint(model.preprocessor)
-    sources = {"train": data.parts["train"].source}  # other parts may be as short as they are
-    advice = "Free some space, or set KFT_CACHE and TMPDIR to folders on a larger disk."
-    notes: list[str] = []
-    with disk.refusals(tokenise.cache_dir() or tempfile.gettempdir(), advice):
-        stores = {
-            name: tokenise.tokenise(part, data.text_columns, encoder, key, notes.append)
-            for name, part in data.training_rows.items()
-        }
-        pack = data.problem.examples.pack
-        stores = {name: pack(store, encoder.max_length, sources.get(name)) for name, store in stores.items()}
-    return stores, tuple(dict.fromkeys(notes))

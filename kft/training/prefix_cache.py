@@ -31,7 +31,7 @@ from kft.models.program import without_names
 from kft.text.encoded import Encoded
 from kft.training import inference
 from kft.training.devices import Devices
-from kft.transfer import prefix
+from kft.transfer import prefix, prefix_trial
 from kft.transfer.prefix import Cut
 
 FOLDER = "prefix"
@@ -236,7 +236,7 @@ def frontier_of(
         return Frontier(network, None, f"none: {cut}" if is_any_frozen else "")
     why = None if is_asked else "switched off"
     why = "the tokens of a row are others in each epoch" if is_collated_anew else why
-    found = why or prefix.kept_for(cut, network, stores[0])
+    found = why or prefix_trial.kept_for(cut, network, stores[0])
     if isinstance(found, str):
         return Frontier(cut.network(), None, f"none: {found}")
     upper = found.network()

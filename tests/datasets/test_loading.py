@@ -3,21 +3,8 @@
 import sys
 import types
 
-import pytest
-
 from kft.datasets import loading
-from kft.errors import DataError
-
-
-def rows_of(table):
-    return list(zip(*(table.texts(name) for name in table.names()), strict=True))
-
-
-def refusal(*arguments, kind=DataError):
-    with pytest.raises(kind) as caught:
-        loading.read(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from tests.datasets.test_registry import refusal, rows_of
 
 
 def library(monkeypatch, load_dataset):
