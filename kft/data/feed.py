@@ -148,7 +148,7 @@ def accept_any_shape(network: Any, feed: Any) -> None:
 
     network.make_predict_function()
     of_batch = network.predict_function.python_function
-    network.predict_function = tf.function(of_batch, input_signature=[[feed.element_spec]])
+    network.predict_function = tf.function(of_batch, input_signature=[[feed.element_spec]], autograph=False)
 
 
 def in_row_order(outputs: np.ndarray, planned: Sequence[Batch]) -> np.ndarray:

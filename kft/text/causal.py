@@ -45,7 +45,7 @@ def _with_ends(tokenizer: Any, texts: tf.Tensor, start: list[int]) -> tf.RaggedT
     """The ids of the texts between a start and the end token: ragged `(batch, tokens)` int32."""
     seen = characters.without_nul(characters.valid(texts))
     # Outside a graph KerasHub takes a Python path, whose ids can differ.
-    ids = (tf.function(tokenizer.tokenize) if tf.executing_eagerly() else tokenizer.tokenize)(seen)
+    ids = (tf.function(tokenizer.tokenize, autograph=False) if tf.executing_eagerly() else tokenizer.tokenize)(seen)
     ids = tf.cast(ids, tf.int32)
     columns = [tf.tile(tf.constant([special], tf.int32), [tf.size(texts), 1]) for special in (start, _end(tokenizer))]
     return tf.concat([columns[0], ids, columns[1]], axis=1)

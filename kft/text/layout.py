@@ -40,7 +40,9 @@ def of(preprocessor: Any) -> Layout:
         preprocessor: A KerasHub preprocessor of a text classifier or a masked language model, or a
             `SequencePreprocessor`.
     """
-    found = tf.function(lambda text: pack(preprocessor, [text]))(tf.constant([""]))  # builds its packer, too
+    found = tf.function(lambda text: pack(preprocessor, [text]), autograph=False)(
+        tf.constant([""])
+    )  # builds its packer, too
     inputs = found[0] if isinstance(found, tuple) else found  # a masked language model's gives targets as well
     names = [name for name in inputs if name != "mask_positions"]
     if isinstance(preprocessor, SequencePreprocessor):

@@ -86,7 +86,7 @@ def tokenize(tokenizer: Any, texts: tf.Tensor) -> Tokens:
         ids, starts, ends = wordpiece.spans(tokenizer, seen)
     else:
         # Outside a graph KerasHub takes a Python path, whose ids can differ.
-        ids = (tf.function(tokenizer.tokenize) if tf.executing_eagerly() else tokenizer.tokenize)(seen)
+        ids = (tf.function(tokenizer.tokenize, autograph=False) if tf.executing_eagerly() else tokenizer.tokenize)(seen)
         find = bytepair.spans if kind is BytePairTokenizer else sentencepiece.spans
         starts, ends = find(tokenizer, ids, seen)
     starts, ends = characters.from_bytes(texts, starts, ends, skips_nul=True)

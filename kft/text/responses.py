@@ -36,7 +36,7 @@ def responder(
         return answer(model, [strings])
 
     if keras.config.backend() == "tensorflow":
-        of_tensor = tf.function(of_tensor, input_signature=[tf.TensorSpec((None,), tf.string)])
+        of_tensor = tf.function(of_tensor, input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
     return lambda texts: of_tensor(tf.convert_to_tensor(texts[0], tf.string))
 
 

@@ -106,13 +106,14 @@ def attach(tokenizer: Any, rules: Rules) -> Any:
         save_vocabulary(folder)
         write(Path(folder), rules)
 
+    # One graph for all that call it: each would trace the same hundreds of operations anew.
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
+    def ids(texts: Any) -> Any:
+        return original.tokenize(tokenizer, texts).ids
+
     def tokenize(inputs: Any) -> Any:
         texts = tf.convert_to_tensor(inputs)
-        if tf.executing_eagerly():
-            return tf.function(tokenize)(texts)
-        if texts.shape.rank == 0:
-            return original.tokenize(tokenizer, texts[tf.newaxis]).ids[0]
-        return original.tokenize(tokenizer, texts).ids
+        return ids(texts[tf.newaxis])[0] if texts.shape.rank == 0 else ids(texts)
 
     tokenizer.kft_rules = rules
     tokenizer.save_assets = save_assets

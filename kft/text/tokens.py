@@ -81,6 +81,7 @@ class Encoder:
         self._graph = tf.function(
             lambda *texts: features(preprocessor, texts),
             input_signature=[tf.TensorSpec((None,), tf.string)] * num_texts,
+            autograph=False,
         )
         self._preprocessor = preprocessor
         self.name = f"{features.__module__}.{features.__qualname__}"
@@ -156,7 +157,9 @@ class SequencePreprocessor(keras_hub.models.Preprocessor):
         """Features of one text or a tuple of texts, `(batch,)` strings each; `y` and weights pass through."""
         texts = tuple(tf.convert_to_tensor(text) for text in (x if isinstance(x, tuple) else (x,)))
         # Outside a graph some KerasHub tokenizers answer with Python lists.
-        features = tf.function(self._features)(texts) if tf.executing_eagerly() else self._features(texts)
+        features = (
+            tf.function(self._features, autograph=False)(texts) if tf.executing_eagerly() else self._features(texts)
+        )
         if y is None:
             return features
         return (features, y) if sample_weight is None else (features, y, sample_weight)

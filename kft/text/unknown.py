@@ -44,7 +44,7 @@ def _counter(tokenizer: Any) -> Any:
     """(Texts) to how many of their tokens are unknown and how many there are, traced once for a tokenizer."""
     number = unknown_id(tokenizer)
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
     def counts(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ids = tokenizer.tokenize(characters.without_nul(characters.valid(texts))).flat_values
         return tf.reduce_sum(tf.cast(ids == number, tf.int32)), tf.size(ids)

@@ -67,7 +67,7 @@ def byte_pair(texts: Iterable[str], size: int) -> keras_hub.tokenizers.GPT2Token
 def _words(texts: Iterable[str]) -> Iterator[str]:
     """The texts as WordPiece reads them: KerasHub's words in lower case, with a space between two."""
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
     def words(strings: tf.Tensor) -> tf.Tensor:
         return tf.strings.reduce_join(pretokenize(strings, lowercase=True, strip_accents=False), axis=-1, separator=" ")
 

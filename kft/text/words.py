@@ -145,4 +145,5 @@ def marked(texts: tf.Tensor, marks: tf.Tensor) -> Words:
 @functools.cache
 def finder(rule: str) -> Callable[..., Words]:
     """`find` by a rule, for calls outside a graph."""
-    return tf.function(lambda texts: find(texts, rule), input_signature=[tf.TensorSpec((None,), tf.string)])
+    signature = [tf.TensorSpec((None,), tf.string)]
+    return tf.function(lambda texts: find(texts, rule), input_signature=signature, autograph=False)

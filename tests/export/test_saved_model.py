@@ -11,6 +11,7 @@ from kft.errors import ExportError
 from kft.export import saved_model
 
 
+@pytest.mark.slow
 def test_a_failed_export_leaves_nothing(topic_run, tmp_path):
     run = kft.load(shutil.copytree(topic_run.path, tmp_path / "run"))
     with (run.path / "labels.json").open("a") as file:

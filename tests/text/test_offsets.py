@@ -92,7 +92,7 @@ def traced():
     return lambda name: made.get(name) or made.setdefault(name, Traced(MAKERS[name]))
 
 
-QUICK = {"uncased", "lowercase", "gpt2", "xlm_roberta"}
+QUICK = {"uncased", "lowercase", "xlm_roberta"}
 
 
 def each_of(names):

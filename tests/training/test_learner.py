@@ -78,7 +78,7 @@ def test_a_term_without_weight_moves_nothing(tmp_path):
     assert "two/kernel" in moved and "three/kernel" not in moved
 
 
-@pytest.mark.parametrize("stopped", [3, 5, 6])
+@pytest.mark.parametrize("stopped", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (5, 6))])
 def test_a_fit_of_two_sources_that_was_stopped_goes_on_to_the_same_bits(stopped, tmp_path, monkeypatch):
     (tmp_path / "whole").mkdir()
     _, whole = trained(prepared(objective(), checkpoint_every=2), tmp_path / "whole")

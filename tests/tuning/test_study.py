@@ -42,8 +42,18 @@ def asked(shared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed(meals, asked):
-    """The ledger of a search in another process that was killed in its second trial."""
+def grid(meals, asked):
+    return kft.tune(meals, **asked)
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_where_it_was(meals, shared, tmp_path):
+    asked = {"space": GRID, "search": "grid", "trials": 3, "objective": "log_loss", "out": str(tmp_path / "study")}
+    asked |= shared
     script = f"import kft; kft.tune({meals!r}, **{asked!r})"
     root = str(Path(kft.__file__).parents[1])
     process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": root})
@@ -54,20 +64,9 @@ def killed(meals, asked):
         assert process.returncode is None and time.monotonic() < deadline
     process.kill()
     process.wait()
-    return (out / "trials.jsonl").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def grid(meals, asked, killed):
-    return kft.tune(meals, **asked)
-
-
-def records(out):
-    return [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def test_a_killed_search_goes_on_where_it_was(killed, grid):
-    after = (grid.path / "trials.jsonl").read_text(encoding="utf-8")
+    killed = (out / "trials.jsonl").read_text(encoding="utf-8")
+    kft.tune(meals, **asked)
+    after = (out / "trials.jsonl").read_text(encoding="utf-8")
     assert after.startswith(killed)
     assert len(killed.splitlines()) == 1 and len(after.splitlines()) == 3
 
