@@ -56,10 +56,10 @@ def _lower(strings: tf.Tensor) -> tf.Tensor:
 @functools.cache
 def _cases() -> tuple[np.ndarray, np.ndarray]:
     """The code points that have a lower case of one character, ascending, and that."""
-    every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000 and code != 0x130]
-    found = normalizers.Lowercase().normalize_str("".join(every))
-    pairs = [(ord(upper), ord(lower)) for upper, lower in zip(every, found, strict=True) if upper != lower]
-    upper, lower = np.array(pairs, np.int32).T
+    every = np.delete(np.arange(0x110000, dtype="<u4"), np.r_[0x130, 0xD800:0xE000])
+    found = normalizers.Lowercase().normalize_str(every.tobytes().decode("utf-32-le"))
+    lowered = np.frombuffer(found.encode("utf-32-le"), "<u4")
+    upper, lower = (codes[every != lowered].astype(np.int32) for codes in (every, lowered))
     return upper, lower
 
 
