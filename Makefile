@@ -37,7 +37,7 @@ bench: $(INSTALLED) ## Measure import time and memory; benchmarks/against_peer.p
 metrics: $(INSTALLED) ## Write docs/metrics.md anew from kft/evaluation/kinds.py
 	$(BIN)/python -c "from kft.evaluation import kinds; print(end=kinds.table())" > docs/metrics.md
 
-knobs: $(INSTALLED) ## Write docs/knobs.md anew from kft/recipe.py
+knobs: $(INSTALLED) ## Write docs/knobs.md anew from kft/recipe
 	$(BIN)/python -c "from kft import knobs, recipe; print(end=knobs.table(recipe.Recipe.model_fields))" > docs/knobs.md
 
 lock: $(BIN)/python ## Write requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions

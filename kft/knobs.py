@@ -22,7 +22,7 @@ Each knob has this name in Python (`kft.fit(rows, mask_rate=0.2)`), in a recipe 
 dashes, in a shell (`--mask-rate 0.2`). A knob that is set to another value than its default is refused where the task,
 the preset or another knob leaves it without effect; the last column says what uses it.
 
-This page is made from `kft/recipe.py`: `make knobs` writes it anew."""
+This page is made from `kft/recipe`: `make knobs` writes it anew."""
 Values = Mapping[str, Any]
 """The values of all knobs of a fit, by name."""
 

@@ -203,5 +203,5 @@ def test_class_weights_of_one_label_written_twice_are_refused():
 
 
 def test_the_page_of_knobs_is_up_to_date():
-    page = Path(recipe.__file__).parents[1] / "docs" / "knobs.md"
+    page = Path(recipe.__file__).parents[2] / "docs" / "knobs.md"
     assert page.read_text(encoding="utf-8") == knobs.table(FIELDS), "run `make knobs`"
