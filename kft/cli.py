@@ -20,6 +20,7 @@ from kft.flags import EXIT_CODES, Commands, InSections, knobs, quiet_option, rec
 from kft.recipe import Recipe
 
 MOST_CLASSES = 100
+head_option = click.option("--head", metavar="NAME", help="Answer an earlier task, by its head that RUN has kept.")
 GARBAGE_THRESHOLD = 50_000
 """New objects after which Python looks for garbage, in place of 700 (2,000 from Python 3.13 on)."""
 
@@ -123,7 +124,8 @@ def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: 
 @click.argument("run")
 @click.argument("data")
 @click.option("--data-dir", metavar="DIR", help=Recipe.model_fields["data_dir"].description)
-def evaluate(run: str, data: str, data_dir: str | None) -> None:
+@head_option
+def evaluate(run: str, data: str, data_dir: str | None, head: str | None) -> None:
     """Scores the model of RUN on labelled rows in DATA, and prints the metrics as JSON.
 
     DATA is a file or a benchmark, as in `kft evaluate runs/sst2 glue:sst2 --data-dir DIR`.
@@ -131,7 +133,7 @@ def evaluate(run: str, data: str, data_dir: str | None) -> None:
     import kft
     from kft import early
 
-    opened = kft.load(run)
+    opened = kft.load(run) if head is None else kft.load(run).head(head)
     early.refuse_source(data, "evaluate", opened.recipe)
     _print_json(bounded(opened.evaluate(data, data_dir=data_dir)))
 
@@ -143,7 +145,8 @@ def evaluate(run: str, data: str, data_dir: str | None) -> None:
 @click.option(
     "--output", metavar="FILE", help="Where the answers go, one JSON object a line. Default: standard output."
 )
-def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | None) -> None:
+@head_option
+def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | None, head: str | None) -> None:
     """Answers TEXTS, the rows of --input, or each line of standard input, with the model of RUN.
 
     For a model of two texts, give them one after the other: `kft predict runs/pairs "A cat." "An animal."`.
@@ -155,7 +158,7 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
         writable.require_writable(output, errors.RecipeError, unlike=[source or "/dev/stdin"])
     for text in texts:
         inputs.refuse_file_name(text, f"--input {text} for the rows in it, or the text itself on standard input")
-    opened = kft.load(run)
+    opened = kft.load(run) if head is None else kft.load(run).head(head)
     if source:
         rows: Any = Path(source)
     else:

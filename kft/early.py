@@ -13,6 +13,7 @@ from kft import run_directory
 from kft.data import columns, task_columns
 from kft.data.columns import Column
 from kft.datasets import registry
+from kft.errors import RecipeError, quoted
 from kft.models import handles
 from kft.readers import formats
 from kft.recipe import COLUMN_KNOBS, Recipe
@@ -39,6 +40,10 @@ def refuse(recipe: Recipe, sources: Mapping[str, Any], *, is_out_a_run: bool = T
         run_directory.refuse_occupied(Path(recipe.out))
     handles.local(recipe.preset)
     registry.check_data_dir(recipe.data_dir, [*sources.values()])
+    for earlier in recipe.retain:
+        refuse_source(earlier.data, "retain", recipe)
+        if earlier.run is not None and not handles.is_run(earlier.run):
+            raise RecipeError(f"retain: run: found {quoted(earlier.run)}, expected the directory of a finished run.")
     tasks = {
         role: refuse_source(source, role, recipe) for role, source in sources.items() if isinstance(source, str | Path)
     }

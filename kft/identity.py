@@ -26,7 +26,9 @@ LEFT_OUT = ("seconds", "memory_mb", "notes", "blocks", "prefix_cache")
 
 def of(job: Job) -> dict[str, Any]:
     """The versions, rows, knobs and devices of a job, as its manifest has them."""
+    earlier = {one.name: one.identity for one in job.earlier}
     return {
+        **({"earlier": earlier} if earlier else {}),
         "kft": kft.__version__,
         "keras": keras.__version__,
         "keras_hub": keras_hub.__version__,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import dataset, identity, row_tokens, run, run_directory
+from kft import dataset, identity, retained, row_tokens, run, run_directory
 from kft.accelerate import passes, sparse_embeddings
 from kft.data import tokenise
 from kft.data.store import Store, sliced
@@ -22,6 +22,7 @@ from kft.losses.objective import Objective, nothing_in_closed_form
 from kft.models import presets, provenance, saving, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
+from kft.retained import Earlier
 from kft.tasks.task import never_anew
 from kft.text import unknown
 from kft.training import deltas, devices, inference, optimizer_state, prefix_cache, trainers
@@ -48,6 +49,7 @@ class Job:
         forecast: What the fit will do and cost.
         base: What the pretrained weights came from, and what they were.
         transfer: What of the model trains, and what was put into it.
+        earlier: The tasks that the run is to keep.
         prefix: Computes once for each row what the frozen layers give; None where epochs compute it.
     """
 
@@ -60,6 +62,7 @@ class Job:
     forecast: Forecast
     base: Mapping[str, str]
     transfer: Transfer
+    earlier: tuple[Earlier, ...] = ()
     prefix: PrefixCache | None = None
 
     @cached_property
@@ -167,10 +170,15 @@ def prepare(recipe: Recipe, rows: Mapping[str, Any], *, micro_batches: int = 1) 
     chosen = devices.choose(recipe.distribute, recipe.precision)
     data = dataset.gather(recipe, rows["train"], rows["validation"], rows["test"])
     data.best_by(recipe.save_best_by)
-    return build(recipe, data, chosen, micro_batches=micro_batches)
+    made = build(recipe, data, chosen, retained.gather(recipe), micro_batches=micro_batches)
+    for earlier in made.earlier:
+        earlier.refuse_other(made.model)
+    return made
 
 
-def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int = 1) -> Job:
+def build(
+    recipe: Recipe, data: Dataset, chosen: Devices, earlier: tuple[Earlier, ...] = (), *, micro_batches: int = 1
+) -> Job:
     """The job of these rows on these devices: the model read, headed, frozen where it should be, and compiled.
 
     Raises:
@@ -259,7 +267,8 @@ def build(recipe: Recipe, data: Dataset, chosen: Devices, *, micro_batches: int 
         accelerate=passes.summary(decisions),
         prefix_cache=frontier.text,
     )
-    return Job(recipe, data, model, stores, trainer, fitted, forecast, provenance.of(preset), transfer, frontier.cache)
+    base = provenance.of(preset)
+    return Job(recipe, data, model, stores, trainer, fitted, forecast, base, transfer, earlier, frontier.cache)
 
 
 def _on_comparisons(objective: Objective, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:

@@ -32,6 +32,9 @@ class SharedKnobs(TypedDict, total=False):
     lora_start: str | Path | None
     lora_plus_ratio: float
 
+    # Earlier tasks
+    retain: str | Path | Mapping[str, Any] | Sequence[str | Path | Mapping[str, Any]]
+
     # Rows and splits
     data_dir: str | Path | None
     validation: Any

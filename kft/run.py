@@ -45,6 +45,7 @@ class Run:
     Attributes:
         path: Its directory.
         base: The pretrained model of a run that holds a delta, where it is not where its recipe says.
+        kept_in: The run that keeps this one's head; None where it has a model of its own.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Run:
         problem: Problem | None = None,
         manifest: dict[str, Any] | None = None,
         base: str | None = None,
+        kept_in: Run | None = None,
     ):
-        self.path, self.base = path, base
-        self._lock = threading.RLock()
+        self.path, self.base, self.kept_in = path, base, kept_in
+        self._lock: Any = threading.RLock() if kept_in is None else kept_in._lock  # layers are shared
         if problem is not None and manifest is not None:
             # A fit that has just been trained has none of its files yet.
             self.problem, self.labels, self.manifest = problem, problem.labels, manifest
@@ -120,11 +122,13 @@ class Run:
         Raises:
             RunError: Its files hold no such model, or one that does not go with labels.json.
         """
-        from kft import adapted
+        from kft import adapted, kept_heads
         from kft.models import heads
 
         try:
-            if adapted.is_delta(self.path):
+            if self.kept_in is not None:
+                model = kept_heads.opened(self.path, self.problem, self.recipe, self.kept_in.model)
+            elif adapted.is_delta(self.path):
                 model, _ = adapted.opened(self.path, self.recipe, self.problem, self.base)
             else:
                 model = heads.open_task(str(self.path / PRESET))
@@ -135,6 +139,49 @@ class Run:
             raise RunError(f"{self.path / PRESET}: the model cannot be opened ({why}). Fit again.") from error
         self._check_widths(model)
         return model
+
+    @property
+    def heads(self) -> list[str]:
+        """The names of the heads of earlier tasks that it has kept."""
+        from kft import kept_heads
+
+        return kept_heads.names(self.path)
+
+    def head(self, name: str) -> Run:
+        """An earlier task, answered by its own head on the model of this run.
+
+        Args:
+            name: One of `heads`.
+
+        Returns:
+            A run that predicts and evaluates, and that `save` writes as a run of its own.
+
+        Raises:
+            RunError: None of this name is kept.
+        """
+        from kft import kept_heads
+
+        return Run(kept_heads.find(self.path, name), kept_in=self)
+
+    def save(self, path: str | Path) -> Run:
+        """Writes the run of a kept head as one of its own, with the model of the run that keeps it.
+
+        Args:
+            path: A directory that does not exist, or is empty.
+
+        Returns:
+            The run there, which exports as any other.
+
+        Raises:
+            RunError: This is no kept head, or the model has adapters that no weights can stand for; the directory is
+                occupied or cannot be written.
+        """
+        from kft import kept_heads
+
+        if self.kept_in is None:
+            raise RunError(f"{self.path}: is a run of its own already. Copy its directory.")
+        kept_heads.save(self.path, Path(path), self.problem, self.recipe, self.manifest, self.kept_in.merged_model)
+        return load(path)
 
     @property
     def merged_model(self) -> Any:
@@ -284,6 +331,11 @@ class Run:
             ExportError: The reloaded model does not answer as `predict` does; nothing is left behind then.
         """
         from kft.export import saved_model
+
+        if self.kept_in is not None:
+            raise RunError(
+                f"{self.path}: is a kept head. Write it as a run of its own with save(PATH), and export that."
+            )
 
         return saved_model.export(self, Path(path) if path else Path("saved_models", self.path.resolve().name))
 

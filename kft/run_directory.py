@@ -163,7 +163,7 @@ def begin(path: Path, recipe: Recipe, identity: dict[str, Any]) -> None:
     """Writes what a resumed fit has to find, the manifest last."""
     with disk.refusals(path):
         recipe.write(path / RECIPE)
-        _write_manifest(path, {**identity, "finished": False}, [RECIPE])
+        write_manifest(path, {**identity, "finished": False}, [RECIPE])
         disk.flush(path.parent)
 
 
@@ -174,11 +174,11 @@ def finish(path: Path, manifest: dict[str, Any]) -> None:
     disk.remove_partial(path)
     aside = {"tensorboard", checkpoints.FOLDER, MANIFEST, lock.NAME}
     files = [p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file()]
-    _write_manifest(path, {**manifest, "finished": True}, [str(p) for p in files if p.parts[0] not in aside])
+    write_manifest(path, {**manifest, "finished": True}, [str(p) for p in files if p.parts[0] not in aside])
     shutil.rmtree(path / checkpoints.FOLDER, ignore_errors=True)
 
 
-def _write_manifest(path: Path, content: dict[str, Any], names: list[str]) -> None:
+def write_manifest(path: Path, content: dict[str, Any], names: list[str]) -> None:
     """The manifest, with the sha256 of these files and of itself; all that it names is on the disk before it is."""
     disk.flush_all(path)
     content = {**content, "sha256": {name: disk.sha256(path / name) for name in names}}

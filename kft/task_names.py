@@ -1,4 +1,4 @@
-"""The names of the tasks, as users write them, and what they say of further heads.
+"""The names of the tasks, as users write them, and what they say of further heads and of earlier tasks.
 
 The tasks themselves are not imported here, since they bring in TensorFlow.
 """
@@ -72,3 +72,23 @@ class Aux(pydantic.BaseModel):
                 "label: COLUMN, name: urgency}"
             )
         return {**values, "task": meant, "name": name}
+
+
+KEPT_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+"""Names of the heads of earlier tasks."""
+
+
+class Retain(pydantic.BaseModel):
+    """Rows of an earlier task, which are scored before and after a fit.
+
+    Attributes:
+        data: A file or a benchmark, with the columns that the earlier run was trained on.
+        run: The run that learnt the task; by default the one that `preset` names.
+        name: What the task is called. By default that is the name of the run's directory.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    data: str = pydantic.Field(min_length=1)
+    run: str | None = pydantic.Field(None, min_length=1)
+    name: str | None = pydantic.Field(None, pattern=f"^{KEPT_NAME}$")

@@ -6,14 +6,14 @@ import contextlib
 import functools
 import gc
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kft import dataset, disk, early, identity, job, row_tokens, run, run_directory
+from kft import dataset, disk, early, identity, job, retained, row_tokens, run, run_directory
 from kft.data.store import Store
 from kft.dataset import Dataset
 from kft.errors import OutOfMemory, PresetError, RunError, TrainingError, printable
@@ -154,8 +154,10 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
     """
     with disk.refusals(run_dir):
         notes: list[str] = []
+        earlier = ready.earlier
+        begun = retained.before(earlier, ready.recipe)
         while (outcome := _trained(ready, run_dir, start, notes, quiet)) is None:
-            pieces, parts = ready.more_micro_batches(), (ready.recipe, ready.data, ready.trainer.devices)
+            pieces, parts = ready.more_micro_batches(), (ready.recipe, ready.data, ready.trainer.devices, earlier)
             del ready  # so that the old model leaves the device before the new one comes
             gc.collect()
             ready = job.build(*parts, micro_batches=pieces)
@@ -165,6 +167,7 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
                 for note in [notes[-1], *(note for note in ready.data.notes if note not in parts[1].notes)]:
                     print(f"note: {printable(note)}", file=sys.stderr)
         ready.save(run_dir)
+        retained.keep(earlier, run_dir)
 
         data = ready.data
         done, tuned = _calibrated(ready, run_dir)
@@ -187,13 +190,17 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
             )
         simpler, missing = _baselines(done, ready)
         all_notes += missing
-        record = {**scores, **({"baselines": simpler} if simpler else {}), **cost}
+        kept = retained.after(earlier, begun, done.model) if begun else {}
+        extras = {"baselines": simpler, "retained": kept}
+        record = {**scores, **{name: value for name, value in extras.items() if value}, **cost}
         disk.write_json(run_dir / run_directory.METRICS, record, TrainingError)
-        _report(done, ready, scores, simpler, found, all_notes, cost)
+        _report(done, ready, scores, simpler, found, all_notes, cost, retained.facts(kept))
         run_directory.finish(run_dir, {**ready.identity, "notes": all_notes})
     if not quiet:
         for name, values in scores.items():
             print(f"{name}: " + "  ".join(f"{k} {v:.4f}" for k, v in metric.scalars(values).items()), file=sys.stderr)
+        for name, told in retained.facts(kept):
+            print(f"{name}: {told}", file=sys.stderr)
         print(f"run: {run_dir}   report: {run_dir / run_directory.REPORT}", file=sys.stderr)
     return Run(run_dir)
 
@@ -305,6 +312,7 @@ def _report(
     found: Mapping[str, Any],
     notes: list[str],
     cost: Mapping[str, float],
+    kept: Sequence[tuple[str, str]],
 ) -> None:
     judged = _judged(ready.data)
     if judged is None:  # no rows were held back, so there is nothing to report on
@@ -315,6 +323,7 @@ def _report(
         *ready.forecast.lines()[:-2],
         ("training", f"{cost['train_s']:.1f} s, {cost['examples_per_s']:.0f} rows/s"),
         ("peak memory", f"{cost['peak_memory_mb']:,.0f} MB"),
+        *kept,
         *[("note", note) for note in notes],
     ]
     records = history.read(done.path)

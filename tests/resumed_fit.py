@@ -17,7 +17,7 @@ import numpy as np
 STOP_AT = 4
 
 
-def compared(rows, preset, folder, transfer):
+def compared(rows, preset, folder, transfer, **more):
     """The steps of both, the weights in which they differ, those that are as pretrained, and those that are not."""
     import keras_hub
 
@@ -27,6 +27,7 @@ def compared(rows, preset, folder, transfer):
 
     asked = {"preset": preset, "label": "topic", "transfer": transfer, "checkpoint_every": 2, "validation": 0.2}
     asked |= {"batch_size": 8, "epochs": 2, "precision": "float32", "quiet": True, "learning_rate": 5e-3}
+    asked |= more
     whole = kft.fit(rows, out=str(folder / "whole"), **asked)
     save = checkpoints.save
 

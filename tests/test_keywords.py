@@ -19,6 +19,7 @@ WIDER = {
     "lora_start": str | Path | None,
     **{"stop": str | Sequence[str], "lora_targets": str | Sequence[str], "lora_variant": str | Sequence[str]},
     "aux": Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    "retain": str | Path | Mapping[str, Any] | Sequence[str | Path | Mapping[str, Any]],
     "accelerate": bool | str | Sequence[str],
     "class_weights": Literal["balanced"] | Mapping[str, float] | Mapping[int, float] | Mapping[float, float] | None,
 }

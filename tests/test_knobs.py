@@ -10,7 +10,7 @@ from kft import knobs, recipe
 from kft.data import task_columns
 from kft.errors import RecipeError
 from kft.recipe import COLUMN_KNOBS, Recipe
-from kft.task_names import HUB_TASKS, TASKS, Aux
+from kft.task_names import HUB_TASKS, TASKS, Aux, Retain
 from tuning import space
 
 FIELDS = Recipe.model_fields
@@ -22,6 +22,7 @@ OTHERS = {
     "lora_alpha": 4.0, "lora_targets": "query", "lora_variant": "dora",
     "vocabulary_size": 300, "early_stopping_patience": 2, "checkpoint_every": 5, "max_steps": 5,
     "aux": [Aux(task="regress", label="n", name="n")],
+    "retain": [Retain(data="rows.jsonl")],
 }  # fmt: skip
 """A value of each knob that is not its default; those left out have one that follows from it."""
 

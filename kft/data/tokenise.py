@@ -66,11 +66,20 @@ def code_version() -> str:
 
 def fingerprint(preprocessor: Any) -> str:
     """The sha256 of a preprocessor's settings, its tokenizer's files included."""
-    settings = _without_names(keras.saving.serialize_keras_object(preprocessor))
+    return _fingerprint(preprocessor, preprocessor.tokenizer)
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """The sha256 of a tokenizer's settings and files, whatever preprocessor it is in."""
+    return _fingerprint(tokenizer, tokenizer)
+
+
+def _fingerprint(serialized: Any, tokenizer: Any) -> str:
+    settings = _without_names(keras.saving.serialize_keras_object(serialized))
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     advice = "Free some space, or set TMPDIR to a folder on a larger disk."
     with disk.refusals(tempfile.gettempdir(), advice), tempfile.TemporaryDirectory(prefix="kft-") as folder:
-        preprocessor.tokenizer.save_assets(folder)
+        tokenizer.save_assets(folder)
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 digest.update(path.name.encode() + path.read_bytes())

@@ -8,10 +8,14 @@ from pathlib import Path
 from kft.errors import PresetError
 
 HUBS = ("kaggle://", "hf://", "modelscope://")
+RUN = ("recipe.json", "manifest.json")
+"""Files that the directory of each fit has."""
 
 
 def local(name: str) -> str | None:
     """What KerasHub's `from_preset` takes in place of a name: `minilm`, a handle of a hub or a directory.
+
+    Of a run it is its model.
 
     Returns:
         None for other names, which KerasHub may know.
@@ -36,6 +40,13 @@ def local(name: str) -> str | None:
         return None
     if not path.is_dir():
         raise PresetError(f"preset {name!r}: is a file; expected a directory with a KerasHub preset or a checkpoint.")
+    if is_run(path):
+        if not (path / "preset" / "config.json").is_file():
+            raise PresetError(
+                f"preset {name!r}: is a run without a whole model: it has not finished, or holds what LoRA and the "
+                f"like leave. Finish it, or merge it: kft merge {name} OUT."
+            )
+        return str(path / "preset")
     if not (path / "config.json").is_file():
         found = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
         raise PresetError(
@@ -43,6 +54,12 @@ def local(name: str) -> str | None:
             "Hugging Face checkpoint."
         )
     return name
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a directory is that of a fit, rather than of a model."""
+    path = Path(path)
+    return not (path / "config.json").is_file() and all((path / name).is_file() for name in RUN)
 
 
 def _exists(path: Path) -> bool:

@@ -41,7 +41,7 @@ def masked_model(
 
 def _saved(preset: Preset, dtype: str) -> Any:
     """The preset's own masked language model, if it is one."""
-    if not check_file_exists(preset.handle, TASK_CONFIG_FILE):
+    if preset.ready is not None or not check_file_exists(preset.handle, TASK_CONFIG_FILE):
         return None
     kinds = (keras_hub.models.MaskedLM, heads.MaskedPairLM)
     return heads.open_task(preset.handle, dtype) if issubclass(heads.task_class(preset.handle), kinds) else None

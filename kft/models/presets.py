@@ -41,11 +41,13 @@ class Preset:
         name: As the user wrote it.
         handle: What KerasHub's `from_preset` takes.
         backbone_class: The KerasHub backbone class.
+        ready: Backbone and tokenizer where they are in hand, so that another model is built on the same layers.
     """
 
     name: str
     handle: str
     backbone_class: type
+    ready: tuple[Any, Any] | None = None
 
     def backbone(self, dtype: str = "float32") -> Any:
         """The backbone with its pretrained weights.
@@ -53,6 +55,8 @@ class Preset:
         Raises:
             PresetError: The weights cannot be read, or it needs more than text.
         """
+        if self.ready is not None:
+            return self.ready[0]
         with _told(self.name):
             loader = _loader(self.handle)
             is_foreign = preset_files.is_hugging_face(loader.config)
@@ -79,6 +83,8 @@ class Preset:
             PresetError: Its files cannot be read or say what cannot be done, or it has more tokens than the backbone
                 has embeddings.
         """
+        if self.ready is not None:
+            return self.ready[1]
         tokenizer_class = _paired(keras_hub.tokenizers.Tokenizer, self.backbone_class) or keras_hub.tokenizers.Tokenizer
         with _told(self.name):
             loader = _loader(self.handle)

@@ -15,7 +15,7 @@ import yaml
 
 from kft import disk, documents, knobs
 from kft.errors import RecipeError, did_you_mean, printable, quoted
-from kft.recipe import model_knobs, row_knobs, task_knobs, training_knobs
+from kft.recipe import forgetting_knobs, model_knobs, row_knobs, task_knobs, training_knobs
 
 
 class Recipe(  # pydantic takes the fields of the last of these first
@@ -29,6 +29,7 @@ class Recipe(  # pydantic takes the fields of the last of these first
     row_knobs.ClassKnobs,
     row_knobs.ColumnKnobs,
     row_knobs.RowKnobs,
+    forgetting_knobs.ForgettingKnobs,
     model_knobs.AdapterKnobs,
     model_knobs.ModelKnobs,
 ):

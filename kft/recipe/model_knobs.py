@@ -25,8 +25,8 @@ class ModelKnobs(Section):
     )
     preset: str = model(
         "minilm",
-        "Pretrained model: minilm, a KerasHub preset name, kaggle://, hf://, modelscope:// or a directory; "
-        "scratch:bert, scratch:gpt2: random weights, and a tokenizer of train.",
+        "Pretrained model: minilm, a KerasHub preset name, kaggle://, hf://, modelscope:// or a directory, that of a "
+        "run too; scratch:bert, scratch:gpt2: random weights, and a tokenizer of train.",
     )
     transfer: str = model(
         "full",

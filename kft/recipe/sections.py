@@ -8,7 +8,6 @@ from typing import Any
 import pydantic
 
 from kft.knobs import knob
-from kft.task_names import Aux
 
 LARGEST = 10**12
 """What no knob that counts goes beyond."""
@@ -45,7 +44,9 @@ class Section(pydantic.BaseModel):
         if isinstance(value, int) and value > LARGEST:
             raise ValueError(f"expected {LARGEST:,} at most")
         members = [*value] if isinstance(value, list | dict) else [value]
-        texts = [text for one in members for text in (dict(one).values() if isinstance(one, Aux) else [one])]
+        texts = [
+            text for one in members for text in (dict(one).values() if isinstance(one, pydantic.BaseModel) else [one])
+        ]
         for text in texts:
             if not isinstance(text, str):
                 continue

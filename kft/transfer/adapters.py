@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kft.accelerate.internals import hold, release, sublayers_of
+from kft.accelerate.internals import hold, layers_of, release, sublayers_of
 from kft.accelerate.overrides import replace_call, restore_call
 from kft.errors import RecipeError, quoted
 from kft.models.linear import Linear
@@ -82,6 +82,11 @@ def put(kind: str, linear: Linear, make: Callable[[], Part]) -> Adapter:
 def part_of(layer: Any) -> Part | None:
     """The adapter in a layer; None where there is none."""
     return next((part for part in sublayers_of(layer) if isinstance(part, Part)), None)
+
+
+def of_layers(model: Any) -> list[Part]:
+    """The adapters in the layers of a model."""
+    return [layer for layer in layers_of(model) if isinstance(layer, Part)]
 
 
 def _computed(layer: Any, inputs: Any, training: bool | None = None) -> Any:
