@@ -14,7 +14,7 @@ from kft.models import finite, presets, provenance, saving, seeding
 from kft.recipe import Recipe
 from kft.run_directory import PRESET
 from kft.training import deltas
-from kft.transfer import strategies
+from kft.transfer import application, strategies
 
 if TYPE_CHECKING:
     from kft.tasks.task import Problem
@@ -49,7 +49,7 @@ def opened(path: Path, recipe: Recipe, problem: Problem, base: str | None = None
     try:
         with seeding.seeded(recipe.seed):
             model = problem.build.model(preset, max_length=tokenise.LONGEST, dtype="float32", seed=recipe.seed)
-            transfer = strategies.apply(model, recipe.transfer, settings, seed=recipe.seed)
+            transfer = application.apply(model, recipe.transfer, settings, seed=recipe.seed)
     except KftError as error:
         raise RunError(f"{path}: {name} cannot be its base: {error} {advice}") from None
     model.preprocessor.sequence_length = about.max_length  # as a fit does it

@@ -31,8 +31,8 @@ from kft.training.fitted import Fitted, stream_of
 from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
 from kft.training.prefix_cache import PrefixCache
 from kft.training.trainers import Trainer
-from kft.transfer import adapters, prefix, rates, rules, strategies
-from kft.transfer.strategies import Transfer
+from kft.transfer import adapters, application, prefix, rates, rules, strategies
+from kft.transfer.application import Transfer
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ def build(
     Raises:
         OutOfMemory: The model and its optimizer do not fit.
     """
-    if recipe.preset in scratch.FAMILIES and strategies.is_small(recipe.transfer):
+    if recipe.preset in scratch.FAMILIES and (purpose := strategies.needs_pretrained(recipe.transfer)):
         raise RecipeError(
-            f"transfer: found {quoted(recipe.transfer)}, which trains a small part of a pretrained model, with preset "
+            f"transfer: found {quoted(recipe.transfer)}, which {purpose} of a pretrained model, with preset "
             f"{recipe.preset}, which has random weights. Ask for transfer=full."
         )
     preset = _preset(recipe, data)
@@ -194,7 +194,7 @@ def build(
         model = data.problem.build.model(preset, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed)
         peak, head_peak = _learning_rates(recipe, model)
         settings, head_rate = recipe.adapter_settings, head_peak / peak
-        transfer = strategies.apply(model, recipe.transfer, settings, seed=recipe.seed, head_rate=head_rate)
+        transfer = application.apply(model, recipe.transfer, settings, seed=recipe.seed, head_rate=head_rate)
         model.preprocessor.sequence_length = row_tokens.max_length(recipe, data, model)
         stores, cache_notes = row_tokens.stores(data, model)
         unknown_share = row_tokens.unknown_tokens(data, model.preprocessor.tokenizer)
@@ -252,7 +252,7 @@ def build(
         devices=str(chosen),
         learning_rate=peak,
         head_learning_rate=head_peak,
-        blocks=rules.planned(transfer.blocks, transfer.rules, peak, transfer.adapters),
+        blocks=rules.planned(transfer.blocks, transfer.rules, peak, transfer.adapters, transfer.renewed),
         seconds=seconds_of(
             model,
             network,

@@ -11,7 +11,7 @@ from kft.errors import did_you_mean, quoted
 from kft.models import roles
 from kft.recipe.sections import LARGEST, SCRATCH, Section, lora, model
 from kft.task_names import HUB_TASKS, TASKS, Aux
-from kft.transfer import strategies
+from kft.transfer import arguments, strategies
 
 
 class ModelKnobs(Section):
@@ -32,8 +32,8 @@ class ModelKnobs(Section):
         "full",
         "What trains beside the head: full (all), features (nothing), last:N or first:N (the last or first N blocks), "
         "layers:PATTERN (blocks or variables of such names), bitfit (biases), norms; what is added and trains: "
-        "lora:RANK, ia3, adapters:WIDTH; and at which rates: layer_decay:RATE. Several with +, as in "
-        "last:4+layer_decay:0.9.",
+        "lora:RANK, ia3, adapters:WIDTH; at which rates: layer_decay:RATE; and what starts from new random weights: "
+        "reinit_top:N (the last N blocks). Several with +, as in last:4+layer_decay:0.9.",
     )
     cache_features: bool = model(
         True,
@@ -147,4 +147,4 @@ class AdapterKnobs(Section):
     @pydantic.field_validator("lora_variant", mode="before")
     @classmethod
     def _known_variant(cls, value: Any) -> Any:
-        return strategies.lora_variants(value) if isinstance(value, str | list | tuple) else value
+        return arguments.lora_variants(value) if isinstance(value, str | list | tuple) else value

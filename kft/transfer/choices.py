@@ -65,6 +65,25 @@ def first(blocks: Sequence[Block], count: int) -> Collection[str]:
     return paths_of([*below, *(blocks[place] for place in places)])
 
 
+def renewed(blocks: Sequence[Block], count: int) -> Collection[Block]:
+    """The last blocks with the norms and poolers above them: those that begin anew.
+
+    Reference:
+        Zhang et al., 2021, sec. 5, https://arxiv.org/abs/2006.05987
+
+    Raises:
+        RecipeError: There are fewer blocks, or one of them is applied several times, as in ALBERT.
+    """
+    places = _places(blocks, "reinit_top", count)
+    found = [block for block in blocks[places[-count] :] if block.role in ("block", "final norm", "pooler")]
+    if shared := next((block for block in found if block.passes > 1), None):
+        raise RecipeError(
+            f"transfer: reinit_top:{count} cannot begin the top of this model anew: {shared.name} is applied "
+            f"{shared.passes} times, so that the blocks below would lose what they have learnt too."
+        )
+    return found
+
+
 def biases(blocks: Sequence[Block], _: Any) -> Collection[str]:
     """All biases, those of norms among them.
 

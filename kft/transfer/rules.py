@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ class BlockPlan:
         is_read: Whether the model's outputs depend on it.
         added: The adapters in it, in words; empty where it has none.
         added_parameters: How many parameters of theirs train.
+        is_renewed: Whether it starts from new random weights.
     """
 
     name: str
@@ -62,6 +63,7 @@ class BlockPlan:
     is_read: bool
     added: str = ""
     added_parameters: int = 0
+    is_renewed: bool = False
 
     def text(self) -> str:
         """Layers, parameters and rates in one line.
@@ -85,7 +87,8 @@ class BlockPlan:
             added = f"{self.added}: {self.added_parameters:,} parameters, trained at {rates}{begins}"
             return f"{layers}: {self.parameters:,} parameters, {of_own}; {added}"
         share = "" if self.trained == self.parameters else f"{self.trained:,} of them "
-        return f"{layers}: {self.parameters:,} parameters, {share}trained at {rates}{begins}"
+        start = ", from new random weights" if self.is_renewed else ""
+        return f"{layers}: {self.parameters:,} parameters, {share}trained at {rates}{begins}{start}"
 
 
 DECAYING = ("kernel", "lora_a", "lora_b", "down_kernel", "up_kernel")
@@ -125,9 +128,13 @@ def described(adapters: Sequence[Adapter], block: str) -> str:
 
 
 def planned(
-    blocks: Sequence[Block], rules: Rules, peak: float, adapters: Sequence[Adapter] = ()
+    blocks: Sequence[Block],
+    rules: Rules,
+    peak: float,
+    adapters: Sequence[Adapter] = (),
+    renewed: Collection[str] = (),
 ) -> tuple[BlockPlan, ...]:
-    """What of each block trains, by the rules and the peak learning rate."""
+    """What of each block trains, by the rules, the peak learning rate and the names of those that start anew."""
     of_adapters = {id(variable) for adapter in adapters for variable in adapter.variables}
     plans = []
     for block in blocks:
@@ -148,6 +155,7 @@ def planned(
                 block.is_read,
                 described(adapters, block.name),
                 sum(sizes[path] for path in added if path in trained),
+                block.name in renewed,
             )
         )
     return tuple(plans)

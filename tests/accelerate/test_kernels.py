@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_hub.src.utils.keras_utils import gelu_approximate
 
 from kft.accelerate import kernels
-from kft.transfer import strategies
+from kft.transfer import application
 
 ONES = np.ones((50, 4001), np.float32)
 
@@ -235,7 +235,7 @@ def test_lora_keeps_the_kernels_and_the_numbers_and_gradients(targets):
     backbone = keras_hub.models.BertBackbone(**sizes, max_sequence_length=12, dropout=0.0)
     model = keras_hub.models.BertTextClassifier(backbone, 2, preprocessor=None, dropout=0.0, compile=False)
     settings = {"lora_alpha": 8.0, "lora_dropout": 0.0, "lora_targets": targets, "lora_variant": "plain"}
-    strategies.apply(model, "lora:2", settings)
+    application.apply(model, "lora:2", settings)
     random = np.random.default_rng(0)
     model.set_weights([weight + random.normal(size=weight.shape) / 3 for weight in model.get_weights()])
     features = {name: tf.constant(random.integers(1, 2, (3, 5)), tf.int32) for name in model.input}

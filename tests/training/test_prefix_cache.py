@@ -18,7 +18,7 @@ from kft.models import anatomy, encoders, heads
 from kft.recipe import Recipe
 from kft.text.encoded import Encoded
 from kft.training import devices, loop, prefix_cache, trainers
-from kft.transfer import prefix, rules, strategies
+from kft.transfer import application, prefix, rules
 
 SMALL = {"vocabulary_size": 30, "num_layers": 3, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16, "dropout": 0}
 PLACED = {**SMALL, "max_sequence_length": 16}
@@ -86,7 +86,7 @@ def trained(family, kind, transfer, folder, is_asked=True, **knobs):
     folder.mkdir()
     model = model_of(family, kind)
     blocks = anatomy.blocks(model)
-    ruled = strategies.rules(transfer, blocks)
+    ruled = application.rules(transfer, blocks)
     rules.freeze(blocks, ruled)
     network = keras.Model(model.input, {"logits": model.output})
     rows = rows_of(network)
@@ -159,7 +159,7 @@ def test_a_layer_that_is_shared_is_not_cut(tmp_path):
     backbone = keras_hub.models.AlbertBackbone(**{**SIZES["Albert"], "num_groups": 1})
     model = keras_hub.models.AlbertTextClassifier(backbone, preprocessor=None, num_classes=2)
     blocks = anatomy.blocks(model)
-    ruled = strategies.rules("last:1", blocks)
+    ruled = application.rules("last:1", blocks)
     rules.freeze(blocks, ruled)
     network = keras.Model(model.input, {"logits": model.output})
     found = prefix_cache.frontier_of(network, model, prefix.trained_in(blocks, ruled), [rows_of(network)], DEVICES)
@@ -174,7 +174,7 @@ def test_nothing_is_cut_where_all_trains_or_the_rules_freeze_nothing_that_costs(
     ):
         model = model_of("Bert", "tag")
         blocks = anatomy.blocks(model)
-        ruled = strategies.rules(transfer, blocks)
+        ruled = application.rules(transfer, blocks)
         rules.freeze(blocks, ruled)
         network = keras.Model(model.input, {"logits": model.output})
         found = prefix_cache.frontier_of(network, model, prefix.trained_in(blocks, ruled), [rows_of(network)], DEVICES)

@@ -15,7 +15,7 @@ import kft
 from kft.errors import RecipeError, RunError
 from kft.models import anatomy, heads, linear
 from kft.recipe import Recipe
-from kft.transfer import adapters, strategies
+from kft.transfer import adapters, application, strategies
 from tests.models.test_anatomy import FAMILIES, backbone_of
 
 PRODUCTS = {
@@ -141,9 +141,9 @@ def test_what_trains_in_a_family_is_what_the_table_says(family, transfer):
     }
     if family in lacking.get(transfer, ()):
         with pytest.raises(RecipeError, match=transfer):
-            strategies.apply(model, transfer, SETTINGS)
+            application.apply(model, transfer, SETTINGS)
         return
-    applied = strategies.apply(model, transfer, SETTINGS)
+    applied = application.apply(model, transfer, SETTINGS)
     np.testing.assert_allclose(np.array(model(features, training=False)), outputs, atol=1e-5)
 
     chosen = {path for path, rule in applied.rules.items() if not rule.frozen}
@@ -181,7 +181,7 @@ def test_what_trains_in_a_family_is_what_the_table_says(family, transfer):
 def refused(family, transfer, match, **settings):
     keras.backend.clear_session()
     with pytest.raises(RecipeError, match=match):
-        strategies.apply(heads.TokenClassifier(backbone_of(family), 2), transfer, {**SETTINGS, **settings})
+        application.apply(heads.TokenClassifier(backbone_of(family), 2), transfer, {**SETTINGS, **settings})
 
 
 def test_what_a_family_has_not_is_refused_by_name():
@@ -194,7 +194,7 @@ def test_what_a_family_has_not_is_refused_by_name():
     model = heads.TokenClassifier(backbone_of("Bert"), 2)
     model.backbone.transformer_layers[0]._feedforward_intermediate_dense.quantize("int8")
     with pytest.raises(RecipeError, match="feedforward_intermediate_dense: it is quantized to int8"):
-        strategies.apply(model, "lora:2", SETTINGS)
+        application.apply(model, "lora:2", SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import safetensors.numpy
 import kft
 from kft.errors import RecipeError, RunError
 from kft.models import heads, presets
-from kft.transfer import peft, strategies
+from kft.transfer import application, peft
 
 SETTINGS = {"lora_alpha": 6.0, "lora_dropout": 0.0, "lora_targets": "all", "lora_variant": "plain"}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "tea", "soup", "was", "good", "bad", "not", "my"]
@@ -121,7 +121,7 @@ def test_hugging_faces_weights_grown_by_the_files_answer_alike(write, build, pre
     keras.backend.clear_session()
     base = write(tmp_path / "base")
     model, before = build(base), outputs(build(base), 13)
-    applied = strategies.apply(model, "lora:2", {**SETTINGS, "lora_variant": variant})
+    applied = application.apply(model, "lora:2", {**SETTINGS, "lora_variant": variant})
     random = np.random.default_rng(1)
     for adapter in applied.adapters:
         adapter.part.b.assign(random.normal(size=adapter.part.b.shape))
@@ -139,7 +139,7 @@ def test_hugging_faces_weights_grown_by_the_files_answer_alike(write, build, pre
 
     if variant == "plain":
         again = build(base)
-        started = strategies.apply(again, "lora:2", {**SETTINGS, "lora_start": str(tmp_path / "peft")})
+        started = application.apply(again, "lora:2", {**SETTINGS, "lora_start": str(tmp_path / "peft")})
         if head:
             assert started.notes == ("lora_start: not read: " + ", ".join(sorted(
                 f"base_model.model.{name}" for name in head)) + ". The head is trained anew.",)  # fmt: skip
@@ -152,7 +152,7 @@ def test_hugging_faces_weights_grown_by_the_files_answer_alike(write, build, pre
             ("ia3", {}, "expected transfer=lora:RANK"),
         ):
             with pytest.raises(RecipeError, match=message):
-                strategies.apply(build(base), transfer, {**SETTINGS, **further, "lora_start": str(tmp_path / "peft")})
+                application.apply(build(base), transfer, {**SETTINGS, **further, "lora_start": str(tmp_path / "peft")})
 
 
 @pytest.mark.slow

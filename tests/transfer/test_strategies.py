@@ -10,7 +10,7 @@ from kft.losses.objective import Objective, Term
 from kft.models import anatomy, heads
 from kft.recipe import Recipe
 from kft.training import devices, trainers
-from kft.transfer import rules, strategies
+from kft.transfer import application, rules
 
 SMALL = {"vocabulary_size": 20, "num_layers": 3, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
 SIZES = {
@@ -79,7 +79,7 @@ def test_one_update_moves_what_the_rules_say_at_their_rates(family, kind, transf
     model = model_of(family, kind)
     model.backbone.trainable = True
     blocks = anatomy.blocks(model)
-    ruled = strategies.rules(transfer, blocks, HEAD)
+    ruled = application.rules(transfer, blocks, HEAD)
     assert rates(blocks, ruled) == expected
     rules.freeze(blocks, ruled)
 
@@ -107,7 +107,7 @@ def test_one_update_moves_what_the_rules_say_at_their_rates(family, kind, transf
 
 def test_only_kernels_decay_and_a_pattern_takes_parts_of_blocks():
     blocks = anatomy.blocks(model_of("Bert", "TextClassifier"))
-    ruled = strategies.rules("layers:*layer_norm/*", blocks)
+    ruled = application.rules("layers:*layer_norm/*", blocks)
     for path, rule in ruled.items():
         assert rule.decay == path.endswith("/kernel")
         assert rule.frozen != ("layer_norm/" in path or path.startswith("logits/"))
@@ -122,16 +122,16 @@ def test_what_a_model_has_not_is_refused_with_what_it_has():
     with pytest.raises(
         RecipeError, match="found last:4, expected at most 3, as there are blocks: block_1, block_2, bl"
     ):
-        strategies.rules("last:4", blocks)
+        application.rules("last:4", blocks)
     with pytest.raises(
         RecipeError, match=r"layers:blok_\* matches no block .* are: embeddings, block_1, .*, head\. Path"
     ):
-        strategies.rules("layers:blok_*", blocks)
+        application.rules("layers:blok_*", blocks)
     unread = anatomy.blocks(model_of("Bert", "MaskedLM"))
     with pytest.raises(RecipeError, match="layers:pooler matches no block"):
-        strategies.rules("layers:pooler", unread)
+        application.rules("layers:pooler", unread)
     with pytest.raises(RecipeError, match="'features' leaves nothing to train"):
-        strategies.rules("features", anatomy.blocks(model_of("GPT2", "CausalLM")))
+        application.rules("features", anatomy.blocks(model_of("GPT2", "CausalLM")))
 
 
 @pytest.mark.parametrize(
