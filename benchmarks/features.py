@@ -56,7 +56,7 @@ def timed(rows: dict[str, Any], out: Path, **knobs: Any) -> Timed:
     with seeding.seeded(recipe.seed):
         ready = job.prepare(recipe, rows)
         began = time.perf_counter()
-        ready.keep(print)
+        trainer, train = ready.enter(0, print)
         frozen_s = time.perf_counter() - began
         marks = [time.perf_counter()]
         epochs_s = []
@@ -67,8 +67,7 @@ def timed(rows: dict[str, Any], out: Path, **knobs: Any) -> Timed:
             marks.append(time.perf_counter())
             return found
 
-        train = {"train": ready.trained_streams["train"]}
-        loop.train(ready.trainer, train, run_dir=out, validate=validate, best_by="accuracy", quiet=True)
+        loop.train(trainer, train, run_dir=out, validate=validate, best_by="accuracy", quiet=True)
         return Timed(frozen_s, epochs_s, time.perf_counter() - began, ready.forecast.prefix_cache)
 
 

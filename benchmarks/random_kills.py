@@ -1,11 +1,13 @@
 """Kills a fit with SIGKILL at random moments, resumes it each time, and compares it with one that ran through.
 
-    KERAS_BACKEND=tensorflow .venv/bin/python benchmarks/random_kills.py [--kills 20] [--seed 0] [--streams 1 | 2]
+    KERAS_BACKEND=tensorflow .venv/bin/python benchmarks/random_kills.py [--kills 20] [--seed 0] [--streams 1 | 2] \
+        [--transfer STRATEGY]
 
 A small BERT of random weights with dropout learns random sentences, shuffled, with validation and a checkpoint every
-few steps: by `kft fit` from one source, or by `two_streams.py` from two at once, each with a head and a loss of its
-own. A kill comes after a random wait, or at the moment a checkpoint or a validation is under way; what was under
-way is printed. Ends with exit code 1 unless weights, steps and history are identical to the bit.
+few steps: by `kft fit` from one source, with any transfer strategy, or by `two_streams.py` from two at once, each with
+a head and a loss of its own. A kill comes after a random wait, or at the moment a checkpoint or a validation is under
+way; what was under way is printed, and in which stage where the fit has several. Ends with exit code 1 unless weights,
+steps and history are identical to the bit.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from memory_by_rows import WORDS
 STEPS_PER_EPOCH, EPOCHS = 40, 20
 
 
-def write_inputs(folder: Path, streams: int) -> Path:
+def write_inputs(folder: Path, streams: int, transfer: str) -> Path:
     """Rows of so many sources, a preset and a recipe; returns the recipe without `out`."""
     import keras
     import keras_hub
@@ -57,6 +59,7 @@ def write_inputs(folder: Path, streams: int) -> Path:
         "deterministic": True,
         "precision": "float32",
         "learning_rate": 1e-3,
+        "transfer": transfer,
     }
     (folder / "recipe.yaml").write_text(json.dumps(knobs), encoding="utf-8")
     return folder / "recipe.yaml"  # JSON is YAML
@@ -98,6 +101,14 @@ def num_steps(run_dir: Path) -> tuple[int, bool]:
     kinds = [json.loads(line)["kind"] for line in path.read_text().split("\n")[:-1]] if path.is_file() else []
     steps = kinds.count("step")
     return steps, bool(kinds) and kinds[-1] == "step" and steps % STEPS_PER_EPOCH == 0
+
+
+def stage_of(run_dir: Path) -> int | None:
+    """The stage of the latest record, from 1; None in a fit without stages."""
+    path = run_dir / "history.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+    stage = json.loads(lines[-1]).get("stage") if lines else None
+    return None if stage is None else stage + 1
 
 
 def what_is_under_way(run_dir: Path) -> str:
@@ -166,12 +177,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--streams", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--transfer", default="full", help="With one stream.")
     options = parser.parse_args()
+    if options.streams == 2 and options.transfer != "full":
+        parser.error("--transfer is for one stream")
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["KFT_CACHE"] = str(folder / "cache")
-        recipe = write_inputs(folder, options.streams)
+        recipe = write_inputs(folder, options.streams, options.transfer)
         whole, killed = folder / "whole", folder / "killed"
         finished(started(recipe, whole, options.streams))
         train_s = json.loads((whole / "metrics.json").read_text())["train_s"]
@@ -183,15 +197,18 @@ def main() -> None:
                 print(f"finished after {kills} kills")
                 break
             kills += 1
-            print(f"kill {kills}: {hit}, {num_steps(killed)[0]} steps recorded", flush=True)
+            stage = stage_of(killed)
+            of_stage = "" if stage is None else f" in stage {stage}"
+            print(f"kill {kills}: {hit}{of_stage}, {num_steps(killed)[0]} steps recorded", flush=True)
         else:
             finished(started(recipe, killed, options.streams))
         expected, found = weights(whole), weights(killed)
         differing = [name for name in expected if not np.array_equal(expected[name], found[name])]
         history = [(path / "history.jsonl").read_text() for path in (whole, killed)]
         print(
-            f"{os.environ.get('KERAS_BACKEND', 'tensorflow')}, {options.streams} streams: {kills} kills; "
-            f"{len(expected)} arrays, {len(differing)} differ; steps {num_steps(whole)[0]} and {num_steps(killed)[0]}; "
+            f"{os.environ.get('KERAS_BACKEND', 'tensorflow')}, {options.streams} streams, {options.transfer}: "
+            f"{kills} kills; {len(expected)} arrays, {len(differing)} differ; "
+            f"steps {num_steps(whole)[0]} and {num_steps(killed)[0]}; "
             f"history {'equal' if history[0] == history[1] else 'differs'}"
         )
         if differing or history[0] != history[1] or kills < options.kills:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROWS = ("columns", "readings", "labels", "data")
 """Fields of a job's identity that come of the rows, and of how they are read and split."""
-LEFT_OUT = ("seconds", "memory_mb", "notes", "blocks", "prefix_cache")
+LEFT_OUT = ("seconds", "memory_mb", "notes", "blocks", "stages", "prefix_cache")
 """What of a forecast is no part of a job's identity: it differs by the machine, or follows from the recipe."""
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,15 @@ from kft.models import presets, provenance, saving, scratch
 from kft.models.presets import Preset
 from kft.recipe import Recipe
 from kft.retained import Earlier
-from kft.tasks.task import never_anew
 from kft.text import unknown
-from kft.training import deltas, devices, inference, optimizer_state, prefix_cache, trainers
+from kft.training import costs, deltas, devices, inference, optimizer_state, trainers
 from kft.training.devices import Devices
-from kft.training.fitted import Fitted, stream_of
-from kft.training.forecast import Forecast, memory_mb_of, parameters, seconds_of
-from kft.training.prefix_cache import PrefixCache
+from kft.training.fitted import stream_of
+from kft.training.forecast import Forecast, Work
+from kft.training.spans import spans_of, total_steps
+from kft.training.staging import Common, Stages
 from kft.training.trainers import Trainer
-from kft.transfer import adapters, application, prefix, rates, rules, strategies
+from kft.transfer import adapters, application, rates, rules, strategies
 from kft.transfer.application import Transfer
 
 
@@ -44,26 +43,27 @@ class Job:
         data: The rows.
         model: The KerasHub task model.
         stores: The tokens of each part.
-        trainer: The model compiled for `model.fit`.
-        fitted: The problem with the model and the network that trains.
+        stages: What trains, made ready stage by stage; most fits have one.
         forecast: What the fit will do and cost.
         base: What the pretrained weights came from, and what they were.
         transfer: What of the model trains, and what was put into it.
         earlier: The tasks that the run is to keep.
-        prefix: Computes once for each row what the frozen layers give; None where epochs compute it.
     """
 
     recipe: Recipe
     data: Dataset
     model: Any
     stores: Mapping[str, Store]
-    trainer: Trainer
-    fitted: Fitted
+    stages: Stages
     forecast: Forecast
     base: Mapping[str, str]
     transfer: Transfer
     earlier: tuple[Earlier, ...] = ()
-    prefix: PrefixCache | None = None
+
+    @property
+    def trainer(self) -> Trainer:
+        """The model compiled for `model.fit`, in the stage that is ready."""
+        return self.stages.current.trainer
 
     @cached_property
     def streams(self) -> dict[str, Stream]:
@@ -72,31 +72,26 @@ class Job:
         rows = self.data.training_rows
         return {name: stream_of(problem, rows[name], store, preprocessor) for name, store in self.stores.items()}
 
-    def keep(self, note: Callable[[str], None]) -> float:
-        """Computes what the frozen layers give for all that is trained and validated on, or finds it from before.
+    def enter(self, number: int, note: Callable[[str], None]) -> tuple[Trainer, dict[str, Stream]]:
+        """Makes a stage ready, by the weights as they are, and what its frozen layers give for all rows.
 
         Args:
+            number: Of the stage, from 0.
             note: Takes what the user should know.
 
         Returns:
-            The seconds that it took.
+            What trains in it, and the training rows as it reads them.
         """
-        began = time.monotonic()
-        for name, stream in self.trained_streams.items():
-            if self.prefix is not None:
-                self.trained_streams[name] = replace(stream, store=self.prefix.store(self.stores[name], note))
-        return time.monotonic() - began
-
-    @cached_property
-    def trained_streams(self) -> dict[str, Stream]:
-        """The rows of each part but test as the network that trains reads them, after `keep`."""
-        return {name: stream for name, stream in self.streams.items() if name != "test"}
+        if number != self.trainer.span.number:
+            self.stages.enter(number, note)
+        self.stages.current.keep(self.streams, note)
+        return self.trainer, {"train": self.stages.current.streams["train"]}
 
     def solve(self) -> None:
         """Sets the weights that are computed from the training rows, by the others as they are."""
         solve = self.data.problem.objective.in_closed_form
         if solve is not nothing_in_closed_form:
-            size, stream = self.recipe.batch_size * 2, self.trained_streams["train"]
+            size, stream = self.recipe.batch_size * 2, self.stages.current.streams["train"]
             outputs = inference.outputs(self.trainer.network, stream.store, self.trainer.devices, size)
             solve(self.model, outputs, stream.targets)
 
@@ -125,10 +120,11 @@ class Job:
     def validate(self) -> dict[str, float]:
         """Loss and metrics of the validation rows, prefixed `val_`, by the weights as they are."""
         self.solve()
-        scores = self.fitted.validated(
+        ready = self.stages.current
+        scores = ready.fitted.validated(
             self.data.parts["validation"],
-            self.trained_streams["validation"],
-            optimizer_state.num_updates(self.trainer.learner.optimizer),
+            ready.streams["validation"],
+            ready.trainer.span.first_update + optimizer_state.num_updates(ready.trainer.learner.optimizer),
             batch_size=self.recipe.batch_size,
         )
         return {f"val_{name}": value for name, value in scores.items()}
@@ -193,8 +189,15 @@ def build(
     with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
         model = data.problem.build.model(preset, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed)
         peak, head_peak = _learning_rates(recipe, model)
-        settings, head_rate = recipe.adapter_settings, head_peak / peak
-        transfer = application.apply(model, recipe.transfer, settings, seed=recipe.seed, head_rate=head_rate)
+        transfer = application.apply(
+            model,
+            recipe.transfer,
+            recipe.adapter_settings,
+            seed=recipe.seed,
+            head_rate=head_peak / peak,
+            lone_head_rate=_lone_head_peak(recipe, head_peak) / peak,
+            epochs=recipe.epochs,
+        )
         model.preprocessor.sequence_length = row_tokens.max_length(recipe, data, model)
         stores, cache_notes = row_tokens.stores(data, model)
         unknown_share = row_tokens.unknown_tokens(data, model.preprocessor.tokenizer)
@@ -205,70 +208,61 @@ def build(
         warning = unknown.warning(recipe.preset, unknown_share)
         notes += [*transfer.notes, *([] if warning is None else [warning])]
         data = replace(data, notes=tuple(dict.fromkeys([*data.notes, *cache_notes, *notes])))
-        trained, frozen = parameters(model)
+        begins = [stage.epoch for stage in transfer.stages]
+        spans = spans_of(recipe, len(planned), begins, micro_batches)
         plain = data.problem.build.network(model, len(data.text_columns))
-        is_collated_anew = examples.collate is not never_anew
-        sources = [stores["train"]]
-        frontier = prefix_cache.frontier_of(
-            plain,
-            model,
-            prefix.trained_in(transfer.blocks, transfer.rules),
-            [store for name, store in stores.items() if name != "test"],
-            chosen,
-            accelerate=recipe.accelerate,
-            is_asked=recipe.cache_features,
-            is_collated_anew=is_collated_anew,
-        )
-        facts = passes.Facts(
-            frontier.network, model, chosen.backend, chosen.platform, sources, is_collated_anew, chosen.count
-        )
-        network, decisions = passes.applied(facts, recipe.accelerate)
-        trainer = trainers.prepare(
-            network,
-            objective,
+        common = Common(
             recipe,
+            data.problem,
+            model,
+            transfer.blocks,
+            transfer.stages,
+            spans,
+            plain,
+            stores,
+            data.text_columns,
             chosen,
-            peak=peak,
-            batches_per_epoch=len(planned),
-            rule_of=rules.rule_of(transfer.blocks, transfer.rules, sparse_embeddings.parts_of(network)),
-            micro_batches=micro_batches,
-            fused=passes.is_applied(decisions, "fused_adam"),
+            peak,
         )
-    fitted = Fitted(data.problem, model, lambda num_texts: network, data.text_columns, chosen)
-    # What each text of a row passes by itself costs as many rows.
-    times = max(1, len(plain.input) // len(model.input))
-    costly = [replace(batch, rows=np.tile(batch.rows, times)) for batch in planned]
+        # What each text of a row passes by itself costs as many rows.
+        times = max(1, len(plain.input) // len(model.input))
+        costly = [replace(batch, rows=np.tile(batch.rows, times)) for batch in planned]
+        cost = partial(
+            costs.of,
+            common,
+            costly,
+            int(stores["validation"].lengths.sum()) * times if "validation" in stores else 0,
+            len({(len(batch.rows), batch.length) for batch in planned}) if chosen.is_compiled else 1,
+        )
+        trained, frozen = costs.parameters_of(common)
+        later = [cost(number) for number in range(1, len(spans))]
+        stages = Stages(common)
+    ready = stages.current
+    every = [cost(0, ready.trainer.network, ready.frontier.saved), *later]
     max_length, lengths = model.preprocessor.sequence_length, stores["train"].lengths
-    steps = trainers.total_steps(recipe, len(planned))
     forecast = Forecast(
         rows={name: len(part) for name, part in data.parts.items()},
         median_length=int(np.median(lengths)),
         longest=int(lengths.max()),
         max_length=max_length,
         num_cut=0 if data.problem.examples.is_packed else int((lengths >= max_length).sum()),
-        steps=steps,
+        steps=total_steps(recipe, len(planned)),
         trained=trained,
         frozen=frozen,
         devices=str(chosen),
         learning_rate=peak,
         head_learning_rate=head_peak,
-        blocks=rules.planned(transfer.blocks, transfer.rules, peak, transfer.adapters, transfer.renewed),
-        seconds=seconds_of(
-            model,
-            network,
-            costly,
-            steps / len(planned),
-            int(stores["validation"].lengths.sum()) * times if "validation" in stores else 0,
-            len({(len(batch.rows), batch.length) for batch in planned}) if chosen.is_compiled else 1,
-            frontier.saved,
+        blocks=rules.planned(
+            transfer.blocks, [stage.rules for stage in transfer.stages], peak, transfer.adapters, transfer.renewed
         ),
-        memory_mb=run.peak_memory_mb() + memory_mb_of(model, network, costly, frontier.saved),
+        stages=costs.planned(common),
+        seconds=sum((one.work for one in every), Work(0, 0, 0)).seconds(model.compute_dtype),
+        memory_mb=run.peak_memory_mb() + max(one.memory_mb for one in every),
         unknown_share=unknown_share,
-        accelerate=passes.summary(decisions),
-        prefix_cache=frontier.text,
+        accelerate=passes.summary(ready.decisions),
+        prefix_cache=ready.frontier.text,
     )
-    base = provenance.of(preset)
-    return Job(recipe, data, model, stores, trainer, fitted, forecast, base, transfer, earlier, frontier.cache)
+    return Job(recipe, data, model, stores, stages, forecast, provenance.of(preset), transfer, earlier)
 
 
 def _on_comparisons(objective: Objective, recipe: Recipe, chosen: Devices, micro_batches: int) -> list[str]:
@@ -298,6 +292,11 @@ def _learning_rates(recipe: Recipe, model: Any) -> tuple[float, float]:
     if head_peak == "auto":
         head_peak = rates.head_learning_rate(float(peak))
     return float(peak), float(head_peak)
+
+
+def _lone_head_peak(recipe: Recipe, head_peak: float) -> float:
+    """Peak learning rate of the head in a stage in which it trains alone."""
+    return head_peak if recipe.head_learning_rate != "auto" else rates.lone_head_learning_rate(head_peak)
 
 
 def _preset(recipe: Recipe, data: Dataset) -> Preset:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -209,16 +210,20 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
     """Trains from a checkpoint, or from the beginning; None, and a note, where memory does not suffice."""
     try:
         with ready.trainer.devices.scope():
-            kept_s = ready.keep(notes.append)
+            began = time.monotonic()
+            trainer, sources = ready.enter(checkpoints.read_position(start).stage if start else 0, notes.append)
+            kept_s = time.monotonic() - began
             outcome = loop.train(
-                ready.trainer,
-                {"train": ready.trained_streams["train"]},
+                trainer,
+                sources,
                 run_dir=run_dir,
                 validate=ready.validate if "validation" in ready.data.parts else None,
                 best_by=ready.data.best_by(ready.recipe.save_best_by),
                 start=start,
                 notes=notes,
                 quiet=quiet,
+                begins=[stage.epoch for stage in ready.transfer.stages],
+                enter=ready.enter,
             )
             ready.complete()
             position = replace(outcome.position, train_s=outcome.position.train_s + kept_s)

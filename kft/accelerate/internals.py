@@ -111,9 +111,9 @@ def release(layer: keras.layers.Layer, part: keras.layers.Layer) -> None:
     layer._layers.remove(part)
 
 
-def num_calls(layer: keras.layers.Layer) -> int:
-    """At how many places of functional models a layer is called."""
-    return len(layer._inbound_nodes)
+def num_calls(model: keras.Model, layer: keras.layers.Layer) -> int:
+    """At how many places of a functional model, and of those nested in it, a layer is called."""
+    return len({id(node) for node in sources_of(model).values() if node.operation is layer})
 
 
 def passes_of(model: keras.Model) -> Counter[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 _INSTALLING = threading.Lock()
@@ -51,6 +51,19 @@ def replace_call(layer: Any, function: Callable[..., Any]) -> None:
 def restore_call(layer: Any) -> None:
     """Undoes `replace_call`."""
     vars(layer).pop("call", None)
+
+
+def calls_of(layers: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """The `call` that somebody gave each of these layers, None where nobody has, for `restore_calls`."""
+    return [(layer, vars(layer).get("call")) for layer in layers]
+
+
+def restore_calls(calls: Iterable[tuple[Any, Any]]) -> None:
+    """Undoes what has replaced the `call` of layers since `calls_of`."""
+    for layer, call in calls:
+        restore_call(layer)
+        if call is not None:
+            layer.call = call
 
 
 def has_own_call(layer: Any) -> bool:

@@ -56,7 +56,6 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
     # -- layers and models
     *_listed("keras.Layer", INTERNALS, "all layers of a network, nested ones too", ("_flatten_layers", "self")),
     *_listed("keras.Layer", INTERNALS, "which layers hold an embedding table", "_layers"),
-    *_listed("keras.Operation", INTERNALS, "whether an embedding table is read at one place", "_inbound_nodes"),
     *_listed("keras.src.ops.function.Function", INTERNALS, "the calls of layers in a model", "_nodes_by_depth"),
     *_listed("keras.src.models.functional", INTERNALS, "whether a model computes what its graph says", "Functional"),
     *_listed("keras.src.backend.common", INTERNALS, STATE, "global_state"),

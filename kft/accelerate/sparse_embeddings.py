@@ -46,8 +46,8 @@ class SparseEmbeddings(keras.Model):
             self.add_weight((len(ids), table.output_dim), dtype="float32", autocast=False, name="embeddings")
             for table in tables
         ]
-        for table, rows in zip(self.tables, self.rows, strict=True):
-            rows.assign(ops.take(table.embeddings, ids, axis=0))
+        self.take_out()
+        for table in self.tables:
             table.embeddings.trainable = False
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -56,6 +56,11 @@ class SparseEmbeddings(keras.Model):
                 read = functools.partial(_read, table, rows, self.token_ids, bool(training))
                 stack.enter_context(replaced(table, "call", read))
             return self.call_whole(inputs, training=training, mask=mask)
+
+    def take_out(self) -> None:
+        """Reads the rows from the tables as they are now."""
+        for table, rows in zip(self.tables, self.rows, strict=True):
+            rows.assign(ops.take(table.embeddings, self.token_ids, axis=0))
 
     def put_back(self) -> None:
         """Writes the rows, as they are now, into the tables that they are of."""
@@ -69,6 +74,12 @@ def put_back(network: keras.Model) -> None:
     """Brings the trained rows of a network's tables into its layers, where they have been set apart."""
     if isinstance(network, SparseEmbeddings):
         network.put_back()
+
+
+def take_out(network: keras.Model) -> None:
+    """Sets the trained rows of a network's tables by its layers, where they have been set apart."""
+    if isinstance(network, SparseEmbeddings):
+        network.take_out()
 
 
 def parts_of(network: keras.Model) -> list[tuple[Any, Any]]:
@@ -109,7 +120,7 @@ def tables_of(network: keras.Model, backbone: Any) -> list[keras.layers.Embeddin
         if not is_of_tokens or table.lora_enabled or table.quantization_mode is not None or not has_own_call(table):
             continue
         owners = [layer for layer in layers if any(part is table for part in sublayers_of(layer))]
-        if table.embeddings.trainable and len(owners) == 1 and num_calls(table) <= 1:
+        if table.embeddings.trainable and len(owners) == 1 and num_calls(network, table) <= 1:
             tables.append(table)
     return tables
 

@@ -66,9 +66,9 @@ class Term:
         """The losses of a batch summed by the weights of its rows: a float32 scalar, before the term's own weight."""
         return ops.sum(self.of_rows(outputs, targets, weights) * ops.cast(weights, "float32"))
 
-    def weight_at(self, num_updates: Any) -> Any:
-        """The term's weight after so many updates."""
-        return self.weight(ops.cast(num_updates, "float32")) if callable(self.weight) else self.weight
+    def weight_at(self, num_updates: Any, before: int = 0) -> Any:
+        """The term's weight after so many updates, and those of earlier stages before them."""
+        return self.weight(ops.cast(num_updates, "float32") + before) if callable(self.weight) else self.weight
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class ModelKnobs(Section):
         "full",
         "What trains beside the head: full (all), features (nothing), last:N or first:N (the last or first N blocks), "
         "layers:PATTERN (blocks or variables of such names), bitfit (biases), norms; what is added and trains: "
-        "lora:RANK, ia3, adapters:WIDTH; at which rates: layer_decay:RATE; and what starts from new random weights: "
+        "lora:RANK, ia3, adapters:WIDTH; at which rates: layer_decay:RATE; in which epochs: "
+        "head_then_full:E (the head alone for E epochs, then all); and what starts from new random weights: "
         "reinit_top:N (the last N blocks). Several with +, as in last:4+layer_decay:0.9.",
     )
     cache_features: bool = model(

@@ -51,16 +51,6 @@ class Windows:
         made = call % an_epoch + 1
         return (made % an_update == 0) | (made == an_epoch) | (call + 1 == self.total * self.pieces)
 
-    def first_update(self, step: int) -> int:
-        """The number, from 0, of the first update that is made of batches from this one on alone.
-
-        >>> [Windows(5, 9, accumulated=3).first_update(step) for step in range(7)]
-        [0, 1, 1, 1, 2, 2, 3]
-        """
-        call = step * self.pieces
-        begins = call == 0 or bool(self.is_last(call - 1))
-        return int(self.update_of(call)) + (0 if begins else 1)
-
     def update_of(self, call: Any) -> Any:
         """The number of the update, from 0, that a call belongs to. Takes tensors too.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from kft.data.batches import Batch
 from kft.errors import TrainingError, printable
+from kft.models.finite import not_finite
 from kft.training import optimizer_state
 from kft.training.history import History
 from kft.training.learner import LOSS_PREFIX
@@ -37,6 +38,7 @@ class Watch(keras.callbacks.Callback):
         first_update: The step that ends with the first update of the weights, if loss scaling does not skip it.
         progress: What shows each step.
         interrupted: Tells whether a signal asked to stop.
+        stage: What records say of the stage of the fit.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Watch(keras.callbacks.Callback):
         first_update: int,
         progress: Progress,
         interrupted: Callable[[], bool],
+        stage: Mapping[str, int] | None = None,
     ):
         super().__init__()
         self.step, self.epoch = step, epoch
         self.history, self.rate, self.micro_batches = history, rate, micro_batches
         self.part, self.sources, self.scales = part, sources, scales
         self.first_update, self.progress, self.interrupted = first_update, progress, interrupted
+        self.stage = stage or {}
         self.losses: list[float] = []
         self.failure: TrainingError | None = None
         self._pieces: list[dict[str, float]] = []
@@ -86,6 +90,7 @@ class Watch(keras.callbacks.Callback):
                 "kind": "step",
                 "step": self.step,
                 "epoch": self.epoch,
+                **self.stage,
                 "loss": loss,
                 **({f"loss_{name}": value for name, value in by_term.items()} if len(by_term) > 1 else {}),
                 "learning_rate": rate,
@@ -203,6 +208,34 @@ class Progress:
         """A line above the bar."""
         if not self.quiet:
             self._bar.console.print(printable(line), highlight=False)
+
+
+def refuse_what_is_not_finite(network: keras.Model, step: int, rate: float) -> None:
+    """Looks at the weights that an update has made: before they are judged, kept or saved.
+
+    Raises:
+        TrainingError: Names some that are not finite.
+    """
+    if broken := not_finite(network.trainable_variables):
+        shown = ", ".join(broken[:5]) + (", …" if len(broken) > 5 else "")
+        raise TrainingError(
+            f"step {step}: {len(broken)} of the trained variables have values that are not finite ({shown}; learning "
+            f"rate {rate:.3g}). Training stopped; earlier checkpoints are intact. Try a lower learning_rate or "
+            "weight_decay, a longer warmup, or precision=float32."
+        )
+
+
+def say_if_nothing_is_learnt(losses: Sequence[float], progress: Progress) -> None:
+    """Notes a loss that did not fall in the first epoch, by the means of its first and last quarter."""
+    quarter = len(losses) // 4
+    if quarter < 4:
+        return
+    first, last = float(np.mean(losses[:quarter])), float(np.mean(losses[-quarter:]))
+    if last >= first:
+        progress.note(
+            f"the loss did not fall in the first epoch ({first:.4f} in its first quarter, {last:.4f} in its last): "
+            "try another learning_rate, and check that the labels belong to the texts"
+        )
 
 
 def segments(start: int, end: int, every: int | None) -> Iterator[tuple[int, int]]:

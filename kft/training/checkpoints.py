@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +42,8 @@ class Position:
         best_step: The step of the best weights so far by `save_best_by`; None before the first validation.
         best_value: That metric's value there.
         best_loss: The validation loss there, which decides between equal values.
-        stale_epochs: Validations since then.
+        stale_epochs: Validations since then, in the stage in progress.
+        stage: The stage whose state it is, from 0: that of the last batch trained on.
         micro_batches: Pieces that each batch was computed in.
         train_s: Seconds spent in training batches.
         num_rows: Rows trained on, counted once an epoch.
@@ -56,6 +57,7 @@ class Position:
     best_value: Number | None = None
     best_loss: Number | None = None
     stale_epochs: Count = 0
+    stage: Count = 0
     micro_batches: Annotated[Count, pydantic.Field(ge=1)] = 1
     train_s: Annotated[Number, pydantic.Field(ge=0)] = 0.0
     num_rows: Count = 0
@@ -134,15 +136,22 @@ def _is_sum(name: str) -> bool:
     return name.startswith("optimizer/") and name.partition("#")[0].endswith("gradient_accumulator")
 
 
-def restore_weights(path: Path, network: Any) -> None:
+def restore_weights(path: Path, network: Any, is_of_other: bool = False) -> None:
     """Puts only the model's variables of a checkpoint back, as for the best epoch's weights.
+
+    Args:
+        path: The checkpoint.
+        network: The model.
+        is_of_other: Whether it is of another stage, which may have had variables of its own.
 
     Raises:
         RunError: As for `restore`.
     """
     verify(path)
     own = dict(variables.named(network, None))
-    arrays = _read(path, own, is_left_out=lambda name: name.startswith("optimizer/"))
+    arrays = _read(
+        path, own, is_left_out=lambda name: name.startswith("optimizer/") or (is_of_other and name not in own)
+    )
     for name, array in arrays.items():
         own[name].assign(array)
 
@@ -165,8 +174,17 @@ def read_position(path: Path) -> Position:
     return position
 
 
-def refuse_other_plan(path: Path, position: Position, batches_per_epoch: int, total: int) -> None:
-    """Refuses a position that a fit of `total` batches does not come to.
+def refuse_other_plan(
+    path: Path, position: Position, batches_per_epoch: int, total: int, begins: Sequence[int] = (0,)
+) -> None:
+    """Refuses a position that a fit does not come to.
+
+    Args:
+        path: The checkpoint.
+        position: Its position.
+        batches_per_epoch: Batches in one pass over the rows.
+        total: Batches of the fit.
+        begins: The first epoch of each stage.
 
     Raises:
         RunError: Says which step its epoch and batch would be.
@@ -176,6 +194,13 @@ def refuse_other_plan(path: Path, position: Position, batches_per_epoch: int, to
         raise RunError(
             f"{path / POSITION}: found step {position.step} at batch {position.batch} of epoch {position.epoch}, but "
             f"this fit has {batches_per_epoch} batches an epoch and {total} steps. The file is damaged."
+        )
+    epoch = position.epoch if position.batch else max(position.epoch - 1, 0)  # of the last batch trained on
+    stage = sum(begin <= epoch for begin in begins) - 1
+    if position.stage != stage:
+        raise RunError(
+            f"{path / POSITION}: found stage {position.stage}, but epoch {epoch} is of stage {stage}. The file is "
+            "damaged."
         )
 
 

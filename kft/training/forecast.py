@@ -24,6 +24,67 @@ GRAPH, GRAPH_OF_VARIABLE, GRAPH_OF_VALIDATION, STEP = 200.0, 1.2, 0.4, 1.0  # in
 
 
 @dataclass(frozen=True)
+class StagePlan:
+    """What one stage of a fit trains.
+
+    Attributes:
+        epochs: The first and the last of its epochs, from 1.
+        steps: The first and the last of its steps, from 1.
+        updates: Of the weights, in it.
+        warmup_updates: Those of them in which the rate rises.
+        trained: How many parameters train.
+        blocks: The names of those that begin to train with it.
+        rates: The lowest and the highest peak learning rate of all that trains.
+    """
+
+    epochs: tuple[int, int]
+    steps: tuple[int, int]
+    updates: int
+    warmup_updates: int
+    trained: int
+    blocks: tuple[str, ...]
+    rates: tuple[float, float]
+
+    def text(self) -> str:
+        """All of it in one line.
+
+        >>> StagePlan((2, 3), (11, 30), 20, 2, 1234, ("block_2", "pooler"), (3e-5, 3e-4)).text()
+        'epochs 2 to 3, steps 11 to 30: with block_2, pooler; 1,234 parameters at 3e-05 to 0.0003, warmup 2 of 20'
+        """
+        first, last = self.epochs
+        epochs = f"epoch {first}" if first == last else f"epochs {first} to {last}"
+        begin = ", ".join(self.blocks if len(self.blocks) < 5 else (*self.blocks[:2], "…", *self.blocks[-2:]))
+        low, high = (f"{rate:.3g}" for rate in self.rates)
+        rates = low if low == high else f"{low} to {high}"
+        return (
+            f"{epochs}, steps {self.steps[0]:,} to {self.steps[1]:,}: with {begin}; {self.trained:,} "
+            f"parameters at {rates}, warmup {self.warmup_updates:,} of {self.updates:,}"
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the time of training depends on: operations, bytes passed through memory, and graphs to be made.
+
+    Attributes:
+        operations: Of products of matrices.
+        num_bytes: Read and written.
+        graphs: In units of `python_s`.
+    """
+
+    operations: float
+    num_bytes: float
+    graphs: float
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.operations + other.operations, self.num_bytes + other.num_bytes, self.graphs + other.graphs)
+
+    def seconds(self, dtype: str) -> float:
+        """How long this machine takes, by its rates as of now."""
+        return self.operations / matmul_rate(dtype) + self.num_bytes / memory_rate() + self.graphs * python_s()
+
+
+@dataclass(frozen=True)
 class Forecast:
     """Numbers of a fit to come: all read off its data, model and plan, or measured on this machine."""
 
@@ -41,6 +102,8 @@ class Forecast:
     seconds: float
     memory_mb: float
     blocks: tuple[BlockPlan, ...] = ()
+    stages: tuple[StagePlan, ...] = ()
+    """What trains when; empty where all does from the first epoch on."""
     unknown_share: float | None = None
     accelerate: str = ""
     """Which optimisations of the network apply, and why the others do not."""
@@ -54,6 +117,7 @@ class Forecast:
         rows = ", ".join(f"{count:,} {name}" for name, count in self.rows.items())
         share = self.unknown_share
         unknown = [] if share is None else [("unknown tokens", f"{share:.1%} of the training rows' (a sample)")]
+        of_stages = " (stage 1; each later one decides anew)" if self.stages else ""
         cut = f"; {self.num_cut:,} reach it and may be cut" if self.num_cut else ""
         return [
             ("rows", rows),
@@ -62,10 +126,11 @@ class Forecast:
             ("steps", f"{self.steps:,}"),
             ("parameters", f"{self.trained:,} trained, {self.frozen:,} frozen"),
             ("learning rate", f"{self.learning_rate:.3g} at its peak, {self.head_learning_rate:.3g} for the head"),
+            *[(f"stage {number}", stage.text()) for number, stage in enumerate(self.stages, 1)],
             *[(block.name, block.text()) for block in self.blocks],
             ("devices", self.devices),
-            *([("accelerate", self.accelerate)] if self.accelerate else []),
-            *([("prefix cache", self.prefix_cache)] if self.prefix_cache else []),
+            *([("accelerate", self.accelerate + of_stages)] if self.accelerate else []),
+            *([("prefix cache", self.prefix_cache + of_stages)] if self.prefix_cache else []),
             ("time", f"about {_duration(self.seconds)} of training and validation, by this machine's rates as of now"),
             ("memory", f"about {self.memory_mb:,.0f} MB for weights, optimizer and activations"),
         ]
@@ -81,7 +146,7 @@ class Forecast:
         Console(stderr=True, highlight=False, markup=False, emoji=False).print(table)
 
 
-def seconds_of(
+def work_of(
     model: Any,
     network: keras.Model,
     planned: Sequence[Batch],
@@ -89,11 +154,10 @@ def seconds_of(
     num_validated: int,
     shapes: int = 1,
     saved: float = 0.0,
-) -> float:
-    """Estimated seconds of training and validation, the first steps among them, in which graphs are made.
+) -> Work:
+    """Estimated work of training and validation, the first steps among them, in which graphs are made.
 
-    Operations over the rate of matrix products, plus bytes over the rate at which memory is passed through, plus the
-    work of making graphs in Python's, all three measured. A trained dense weight costs 6 operations a token, a frozen
+    A trained dense weight costs 6 operations a token, a frozen
     one 2 (Kaplan et al., 2020, sec. 2.1).
 
     Args:
@@ -124,7 +188,7 @@ def seconds_of(
     graphs = GRAPH + GRAPH_OF_VARIABLE * len(network.trainable_variables)
     graphs = graphs * shapes + (GRAPH_OF_VALIDATION * graphs if num_validated else 0.0)
     graphs += STEP * len(planned) * epochs
-    return operations / matmul_rate(model.compute_dtype) + traffic / memory_rate() + graphs * python_s()
+    return Work(operations, traffic, graphs)
 
 
 def _is_dense(weight: Any) -> bool:

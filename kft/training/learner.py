@@ -34,11 +34,12 @@ class Learner(keras.Model):
     Args:
         network: From token features to named outputs; every stream goes through it.
         objective: What is minimised.
+        first_update: Updates of the weights that were made before by other optimizers.
     """
 
-    def __init__(self, network: keras.Model, objective: Objective):
+    def __init__(self, network: keras.Model, objective: Objective, first_update: int = 0):
         super().__init__(name="learner")
-        self.network = network
+        self.network, self.first_update = network, first_update
         self.objective = objective
         self.latest = [Latest(LOSS_PREFIX + term.name) for term in objective.terms]
         self.built = True  # the network is
@@ -53,7 +54,7 @@ class Learner(keras.Model):
         total = 0.0
         for term, latest in zip(self.objective.terms, self.latest, strict=True):
             loss = term.of_batch(y_pred[term.stream], y[term.stream], sample_weight[term.name])
-            loss = term.weight_at(self.optimizer.iterations) * loss
+            loss = term.weight_at(self.optimizer.iterations, self.first_update) * loss
             latest.update_state(loss)
             total = total + loss
         return total

@@ -15,22 +15,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from kft import disk
+from kft.accelerate import sparse_embeddings
 from kft.data.streams import Step, Stream, totals_of
-from kft.errors import Interrupted, TrainingError
+from kft.errors import Interrupted
 from kft.evaluation import kinds
 from kft.losses.objective import STREAM
-from kft.models.finite import not_finite
-from kft.recipe import Recipe
 from kft.training import callbacks, checkpoints
 from kft.training import history as histories
 from kft.training.accumulation import update_totals
 from kft.training.checkpoints import Position
 from kft.training.devices import memory_errors
-from kft.training.trainers import Trainer, total_steps
+from kft.training.spans import total_steps
+from kft.training.trainers import Trainer
+from kft.training.variables import Part
+
+Sources = Mapping[str, Stream]
+"""The training rows by stream, the one that epochs are counted by first."""
+Enter = Callable[[int, Callable[[str], None]], tuple[Trainer, Sources]]
+"""From the number of a stage, and what takes notes, to what trains in it and on which rows, by the weights as they are.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Outcome:
 
 def train(
     trainer: Trainer,
-    sources: Mapping[str, Stream],
+    sources: Sources,
     *,
     run_dir: Path,
     validate: Callable[[], dict[str, float]] | None,
@@ -56,33 +62,41 @@ def train(
     start: Path | None = None,
     notes: Sequence[str] = (),
     quiet: bool = False,
+    begins: Sequence[int] = (0,),
+    enter: Enter | None = None,
 ) -> Outcome:
     """Trains from a checkpoint, and leaves the weights to keep in the network.
 
     In each term, the loss of an update is the weighted sum over its rows, divided by what they count and by the mean
     weight of all rows.
 
+    A fit in stages goes through one plan of steps. Each stage begins with the weights of the last epoch of the one
+    before, and with an optimizer and a schedule of its own. The weights to keep are the best of all stages; early
+    stopping counts the epochs of the last stage alone.
+
     Args:
-        trainer: The compiled model.
-        sources: The training rows by stream, the one that epochs are counted by first.
+        trainer: The compiled model: of the first stage, or of the one that the checkpoint is of.
+        sources: The training rows, as it reads them.
         run_dir: Where history, TensorBoard and checkpoints go.
         validate: Gives the metrics of the validation rows, prefixed `val_`; None keeps the last weights.
         best_by: The validation metric, without prefix, whose best weights are kept.
         start: The checkpoint to go on from; None for the beginning.
         notes: What the outcome's notes begin with.
         quiet: No progress on the screen.
+        begins: The first epoch of each stage.
+        enter: Begins the stages after the trainer's.
 
     Raises:
         TrainingError: Loss or gradients are not finite, or a checkpoint cannot be written.
         OutOfMemory: A batch does not fit the device's memory.
         Interrupted: SIGINT or SIGTERM came; a checkpoint of the last finished step was written.
     """
-    recipe, learner, folder = trainer.recipe, trainer.learner, run_dir / checkpoints.FOLDER
-    position = _restored(trainer, start, run_dir)
+    recipe, folder = trainer.recipe, run_dir / checkpoints.FOLDER
     total = total_steps(recipe, trainer.windows.batches_per_epoch)
-    expected = {term.name: sources[term.stream].expected_weights(term.name) for term in trainer.objective.terms}
+    position = _restored(trainer, start, run_dir)
     if start is not None:
-        checkpoints.refuse_other_plan(start, position, trainer.windows.batches_per_epoch, total)
+        checkpoints.refuse_other_plan(start, position, trainer.windows.batches_per_epoch, total, begins)
+    expected = {term.name: sources[term.stream].expected_weights(term.name) for term in trainer.objective.terms}
     epoch_losses = [r["loss"] for r in histories.read(run_dir) if r["kind"] == "step" and r["epoch"] == position.epoch]
     with (
         contextlib.closing(histories.History(run_dir, position.step)) as history,
@@ -90,7 +104,15 @@ def train(
         callbacks.Progress(total, recipe.batch_size, quiet, list(dict.fromkeys([*position.notes, *notes]))) as progress,
     ):
         # A signal in the last step of the fit leaves its epoch to be ended.
-        while (position.step < total or position.batch) and not _is_stale(position, recipe):
+        while (position.step < total or position.batch) and not _is_stale(position, trainer):
+            if not position.batch and position.epoch >= trainer.span.end:
+                began = time.monotonic()
+                assert enter is not None, "a fit of several stages is told how each begins"
+                trainer, sources = enter(trainer.span.number + 1, progress.note)
+                seconds = time.monotonic() - began
+                position = replace(
+                    position, stage=trainer.span.number, stale_epochs=0, train_s=position.train_s + seconds
+                )
             planned = trainer.plan(sources, position.epoch)[: total - position.step + position.batch]
             totals, scales = _totals(trainer, planned, expected)
             for begin, end in callbacks.segments(position.batch, len(planned), recipe.checkpoint_every):
@@ -99,25 +121,26 @@ def train(
                     step=position.step,
                     epoch=position.epoch,
                     history=history,
-                    rate=trainer.rate.at,
+                    rate=trainer.rate_at,
                     part=[step[STREAM] for step in part],
                     sources=sources[STREAM].store.sources,
                     micro_batches=trainer.micro_batches,
                     scales={name: values[begin:end] for name, values in scales.items()},
-                    first_update=trainer.windows.most_calls // trainer.micro_batches,
+                    first_update=trainer.span.first_step + trainer.windows.most_calls // trainer.micro_batches,
                     progress=progress,
                     interrupted=signals.came,
+                    stage=_named(trainer),
                 )
                 began = time.monotonic()
                 with memory_errors(partial(_out_of_memory, watch)):
                     share = {name: values[begin:end] for name, values in totals.items()}
                     fed = trainer.feed(sources, part, share, position.epoch)
-                    learner.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
+                    trainer.learner.fit(fed, verbose=0, shuffle=False, callbacks=[watch])
                 seconds = time.monotonic() - began
                 history.flush()
                 if watch.failure:
                     raise watch.failure
-                _refuse_what_is_not_finite(trainer.network, watch.step, trainer.rate.at(watch.step - 1))
+                callbacks.refuse_what_is_not_finite(trainer.network, watch.step, trainer.rate_at(watch.step - 1))
                 epoch_losses += watch.losses
                 done = part[: len(watch.losses)]
                 position = replace(
@@ -134,18 +157,32 @@ def train(
                 if number is not None:
                     raise Interrupted(number, f"stopped at step {position.step}; go on with --resume {run_dir}")
             if position.epoch == 0:
-                _say_if_nothing_is_learnt(trainer, epoch_losses, progress)
-            position = _end_epoch(position, history, epoch_losses, validate, best_by, progress)
+                callbacks.say_if_nothing_is_learnt(epoch_losses, progress)
+            position = _end_epoch(position, history, epoch_losses, validate, best_by, progress, _named(trainer))
             _checkpoint(trainer, run_dir, replace(position, notes=tuple(progress.notes)))
             epoch_losses = []
-        if _is_stale(position, recipe):
+        if _is_stale(position, trainer):
             progress.note(
                 f"stopped early after epoch {position.epoch}: {best_by} no better for {position.stale_epochs} epochs"
             )
     if position.best_step is not None and position.best_step != position.step:
-        checkpoints.restore_weights(checkpoints.at(folder, position.best_step), trainer.network)
+        _restore_best(checkpoints.at(folder, position.best_step), trainer)
         progress.note(f"kept the weights of step {position.best_step}, the best by {best_by}")
     return Outcome(position, tuple(progress.notes))
+
+
+def _named(trainer: Trainer) -> dict[str, int]:
+    """What records say of the stage, from 0; nothing where there is one."""
+    return {"stage": trainer.span.number} if trainer.span.count > 1 else {}
+
+
+def _restore_best(path: Path, trainer: Trainer) -> None:
+    """Puts the weights of a checkpoint back, which may be of an earlier stage."""
+    if checkpoints.read_position(path).stage == trainer.span.number:
+        checkpoints.restore_weights(path, trainer.saved)
+        return
+    checkpoints.restore_weights(path, Part(trainer.whole, trainer.whole, holds_whole=True), is_of_other=True)
+    sparse_embeddings.take_out(trainer.network)
 
 
 def _totals(
@@ -172,7 +209,7 @@ def _restored(trainer: Trainer, start: Path | None, run_dir: Path) -> Position:
     if start is None:
         (run_dir / histories.FILE).unlink(missing_ok=True)
         return Position(micro_batches=trainer.micro_batches)
-    position = checkpoints.restore(start, trainer.network, trainer.learner.optimizer, trainer.micro_batches)
+    position = checkpoints.restore(start, trainer.saved, trainer.learner.optimizer, trainer.micro_batches)
     with disk.writing(run_dir / histories.FILE) as copy:
         shutil.copyfile(start / histories.FILE, copy)
     if position.best_step is not None and not checkpoints.is_intact(checkpoints.at(folder, position.best_step)):
@@ -186,38 +223,10 @@ def _out_of_memory(watch: callbacks.Watch) -> str:
     return f"step {watch.step + 1}: out of memory"
 
 
-def _refuse_what_is_not_finite(network: keras.Model, step: int, rate: float) -> None:
-    """Looks at the weights that an update has made: before they are judged, kept or saved.
-
-    Raises:
-        TrainingError: Names some that are not finite.
-    """
-    if broken := not_finite(network.trainable_variables):
-        shown = ", ".join(broken[:5]) + (", …" if len(broken) > 5 else "")
-        raise TrainingError(
-            f"step {step}: {len(broken)} of the trained variables have values that are not finite ({shown}; learning "
-            f"rate {rate:.3g}). Training stopped; earlier checkpoints are intact. Try a lower learning_rate or "
-            "weight_decay, a longer warmup, or precision=float32."
-        )
-
-
-def _is_stale(position: Position, recipe: Recipe) -> bool:
-    """Whether early stopping ends the fit here."""
-    patience = recipe.early_stopping_patience
-    return patience is not None and position.stale_epochs >= patience
-
-
-def _say_if_nothing_is_learnt(trainer: Trainer, losses: list[float], progress: callbacks.Progress) -> None:
-    """Notes a loss that did not fall in the first epoch, by the means of its first and last quarter."""
-    quarter = len(losses) // 4
-    if quarter < 4:
-        return
-    first, last = float(np.mean(losses[:quarter])), float(np.mean(losses[-quarter:]))
-    if last >= first:
-        progress.note(
-            f"the loss did not fall in the first epoch ({first:.4f} in its first quarter, {last:.4f} in its last): "
-            "try another learning_rate, and check that the labels belong to the texts"
-        )
+def _is_stale(position: Position, trainer: Trainer) -> bool:
+    """Whether early stopping ends the fit here: in its last stage."""
+    patience = trainer.recipe.early_stopping_patience
+    return patience is not None and trainer.span.is_last and position.stale_epochs >= patience
 
 
 def _end_epoch(
@@ -227,6 +236,7 @@ def _end_epoch(
     validate: Callable[[], dict[str, float]] | None,
     best_by: str,
     progress: callbacks.Progress,
+    stage: Mapping[str, int],
 ) -> Position:
     """Validates, records the epoch, and moves the position to the start of the next.
 
@@ -235,7 +245,7 @@ def _end_epoch(
     """
     found = validate() if validate else {}
     loss = float(np.mean(losses))
-    history.add({"kind": "epoch", "epoch": position.epoch, "step": position.step, "loss": loss, **found})
+    history.add({"kind": "epoch", "epoch": position.epoch, "step": position.step, **stage, "loss": loss, **found})
     history.flush()
     shown = "  ".join(f"{name} {value:.4f}" for name, value in found.items() if name in ("val_loss", f"val_{best_by}"))
     progress.say(f"epoch {position.epoch + 1}: loss {loss:.4f}  {shown}")
@@ -256,6 +266,8 @@ def _end_epoch(
 
 def _checkpoint(trainer: Trainer, run_dir: Path, position: Position) -> None:
     """Writes a checkpoint, then drops all but the newest few and the best."""
-    folder, learner = run_dir / checkpoints.FOLDER, trainer.learner
-    checkpoints.save(folder, learner.network, learner.optimizer, position, run_dir / histories.FILE)
+    folder = run_dir / checkpoints.FOLDER
+    if not trainer.span.is_last:
+        sparse_embeddings.put_back(trainer.network)  # for later stages, which may read the tables as they are
+    checkpoints.save(folder, trainer.saved, trainer.learner.optimizer, position, run_dir / histories.FILE)
     checkpoints.keep_only(folder, trainer.recipe.save_total_limit, position.best_step)

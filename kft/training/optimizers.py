@@ -48,13 +48,6 @@ class FusedAdamW(keras.optimizers.AdamW):
         super().build(variables)
         self.gradient_norm = self.add_variable((), aggregation="only_first_replica", name="gradient_norm")
         self.num_updates = self.add_variable((), dtype="int32", aggregation="only_first_replica", name="num_updates")
-        # What trains from a later step on has its own count, by which the bias of its moments is corrected.
-        self._since = {
-            step: self.add_variable(
-                (), dtype="int32", aggregation="only_first_replica", name=f"num_updates_from_step_{step}"
-            )
-            for step in sorted({self._rule(variable).from_step for variable in variables} - {0})
-        }
 
     @property
     def iterations(self) -> Any:
@@ -64,14 +57,11 @@ class FusedAdamW(keras.optimizers.AdamW):
     def without_gradient(self) -> list[str]:
         """Variables that no update has moved yet: those whose first moment is all zero, by path.
 
-        Those that train from a later step on are left out until then, and those whose first gradient is zero in any
-        case.
+        Those whose first gradient is zero in any case are left out.
         """
-        counts = {step: int(ops.convert_to_numpy(count)) for step, count in self._since.items()}
         moments = zip(self._trainable_variables, self._momentums, strict=True)
         idle = [variable for variable, moment in moments if not np.any(ops.convert_to_numpy(moment))]
-        rules = [(variable.path, self._rule(variable)) for variable in idle]
-        return [path for path, rule in rules if counts.get(rule.from_step, 1) and not rule.is_later]
+        return [variable.path for variable in idle if not self._rule(variable).is_later]
 
     def skip(self) -> None:
         """Counts a call whose gradients cannot be used; where it is the last of its update, the others' are applied."""
@@ -87,7 +77,6 @@ class FusedAdamW(keras.optimizers.AdamW):
             from kft.accelerate import fused_adam
 
             grads = fused_adam.summed(grads, trainable_variables)
-        grads = self._of_begun(grads, trainable_variables)
         sums = self._accumulate(grads, trainable_variables) if self.gradient_accumulation_steps else grads
         norm = self._global_norm(sums)
         self._set(self.gradient_norm, norm)  # in each call, so that what is not finite is seen before a checkpoint
@@ -95,20 +84,6 @@ class FusedAdamW(keras.optimizers.AdamW):
             self._update_if(self._is_last_call(), sums, norm, trainable_variables)
         else:
             self._update(sums, norm, trainable_variables)
-
-    def _has_begun(self, step: int) -> Any:
-        """Whether the update that this call belongs to is of batches from this one on alone."""
-        update = self.windows.update_of(ops.convert_to_tensor(self._iterations))
-        return update >= self.windows.first_update(step)
-
-    def _of_begun(self, grads: Any, trainable_variables: Any) -> list[Any]:
-        """The gradients, those of variables that do not train yet being zero: neither they nor their moments move."""
-        begun = {step: self._has_begun(step) for step in self._since}
-        steps = [self._rule(variable).from_step for variable in trainable_variables]
-        return [
-            ops.where(begun[step], gradient, ops.zeros_like(gradient)) if step else gradient
-            for step, gradient in zip(steps, grads, strict=True)
-        ]
 
     def _is_last_call(self) -> Any:
         return self.windows.is_last(ops.convert_to_tensor(self._iterations))
@@ -151,8 +126,6 @@ class FusedAdamW(keras.optimizers.AdamW):
         self._apply_weight_decay(trainable_variables)
         self._backend_update_step(grads, trainable_variables, self.learning_rate)
         self._set(self.num_updates, self.num_updates + 1)
-        for step, count in self._since.items():
-            self._set(count, count + ops.cast(self._has_begun(step), "int32"))
 
     def _set(self, variable: Any, value: Any) -> None:
         if keras.config.backend() == "tensorflow":
@@ -181,7 +154,7 @@ class FusedAdamW(keras.optimizers.AdamW):
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
         rules = [self._rule(variable) for variable in trainable_variables]
         decays = [self._decays(variable) for variable in trainable_variables]
-        rates = {rule: self._rate(rule, learning_rate) for rule in set(rules)}
+        rates = {rule: learning_rate * rule.rate for rule in set(rules)}
         # One small graph for all variables of a kind.
         shrinkages = {kind: self._shrinkage(*kind, learning_rate) for kind in set(zip(rules, decays, strict=True))}
         fused_adam.adamw_step(
@@ -199,7 +172,7 @@ class FusedAdamW(keras.optimizers.AdamW):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Keras's update of one variable, at its own rate."""
-        super().update_step(gradient, variable, self._rate(self._rule(variable), learning_rate))
+        super().update_step(gradient, variable, learning_rate * self._rule(variable).rate)
 
     def _rule(self, variable: Any) -> Rule:
         return self.rules[self._get_variable_index(variable)] if self.rules else Rule()
@@ -207,25 +180,11 @@ class FusedAdamW(keras.optimizers.AdamW):
     def _decays(self, variable: Any) -> bool:
         return bool(self.weight_decay and self._rule(variable).decay and self._use_weight_decay(variable))
 
-    def _rate(self, rule: Rule, learning_rate: Any) -> Any:
-        """The rate of variables of this rule, for an update whose bias is corrected by the count of all updates."""
-        rate = learning_rate * rule.rate
-        if not rule.from_step:
-            return rate
-        own = ops.maximum(self._since[rule.from_step] + ops.cast(self._has_begun(rule.from_step), "int32"), 1)
-        return rate * self._correction(own) / self._correction(self.iterations + 1)
-
-    def _correction(self, count: Any) -> Any:
-        """What the rate is multiplied by as both moments began at zero, after so many updates."""
-        count = ops.cast(count, "float32")
-        return ops.sqrt(1.0 - ops.power(self.beta_2, count)) / (1.0 - ops.power(self.beta_1, count))
-
     def _shrinkage(self, rule: Rule, decays: bool, learning_rate: Any) -> Any:
         """The share of themselves that variables of this rule lose by weight decay in this update; None for none."""
         if not decays:
             return None
-        share = learning_rate * rule.rate * self.weight_decay
-        return share * ops.cast(self._has_begun(rule.from_step), share.dtype) if rule.from_step else share
+        return learning_rate * rule.rate * self.weight_decay
 
     def _global_norm(self, grads: Any) -> Any:
         if keras.config.backend() == "tensorflow":

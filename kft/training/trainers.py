@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,8 @@ from kft.training import inference, optimizers, schedules
 from kft.training.accumulation import Windows
 from kft.training.devices import Devices
 from kft.training.learner import Learner
+from kft.training.spans import Span, spans_of
+from kft.training.variables import Part
 from kft.transfer.rules import Rule, plain
 
 
@@ -31,14 +32,21 @@ class Trainer:
         devices: Where it computes.
         recipe: The knobs.
         rate: The learning rate as a function of the step.
-        windows: Which batches make up an update of the weights, and which pieces a batch.
+        span: The steps of the stage that it trains in.
+        whole: The network that names variables in checkpoints: of the same layers, and the same in all stages.
     """
 
     learner: Learner
     devices: Devices
     recipe: Recipe
     rate: schedules.WarmupDecay
-    windows: Windows
+    span: Span
+    whole: keras.Model
+
+    @property
+    def windows(self) -> Windows:
+        """Which batches of its stage make up an update of the weights, and which pieces a batch."""
+        return self.span.windows
 
     @property
     def network(self) -> keras.Model:
@@ -54,6 +62,15 @@ class Trainer:
     def micro_batches(self) -> int:
         """Pieces that each batch is computed in, one after the other, where memory is short."""
         return self.windows.pieces
+
+    @property
+    def saved(self) -> Any:
+        """The network as checkpoints hold it: in a stage before the last with all that trains later."""
+        return self.network if self.whole is self.network else Part(self.whole, self.network, not self.span.is_last)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step of the fit."""
+        return self.rate.at(step - self.span.first_step)
 
     def plan(self, sources: Mapping[str, Stream], epoch: int) -> list[Step]:
         """The steps of one epoch."""
@@ -96,17 +113,6 @@ def plan(stores: Mapping[str, Store], recipe: Recipe, devices: Devices, epoch: i
     )
 
 
-def total_steps(recipe: Recipe, batches_per_epoch: int) -> int:
-    """Batches of a whole fit."""
-    return min(batches_per_epoch * recipe.epochs, recipe.max_steps or sys.maxsize)
-
-
-def windows_of(recipe: Recipe, batches_per_epoch: int, micro_batches: int = 1) -> Windows:
-    """Which batches of a fit make up each update, and which calls of the optimizer a batch."""
-    total = total_steps(recipe, batches_per_epoch)
-    return Windows(batches_per_epoch, total, recipe.gradient_accumulation_steps, micro_batches)
-
-
 def prepare(
     network: keras.Model,
     objective: Objective,
@@ -118,6 +124,8 @@ def prepare(
     rule_of: Callable[[Any], Rule] = plain,
     micro_batches: int = 1,
     fused: bool = True,
+    span: Span | None = None,
+    whole: keras.Model | None = None,
 ) -> Trainer:
     """Compiles a network for training. Call inside the devices' scope.
 
@@ -131,13 +139,15 @@ def prepare(
         rule_of: From a trainable variable to what happens to it.
         micro_batches: Pieces that each batch is computed in.
         fused: Whether TensorFlow's kernel updates the weights, on that backend.
+        span: The stage that it trains in; None: the whole fit.
+        whole: See `Trainer`; None: the network itself.
     """
-    windows = windows_of(recipe, batches_per_epoch, micro_batches)
-    rate = schedules.schedule(recipe, peak, windows)
-    learner = Learner(network, objective)
+    span = span or spans_of(recipe, batches_per_epoch, micro_batches=micro_batches)[0]
+    rate = schedules.schedule(recipe, peak, span.windows)
+    learner = Learner(network, objective, span.first_update)
     learner.compile(
         optimizer=optimizers.adamw(recipe, rate, network.trainable_variables, rule_of, fused=fused),
         jit_compile=devices.jit_compile,
     )
     learner.optimizer.build(network.trainable_variables)
-    return Trainer(learner, devices, recipe, rate, windows)
+    return Trainer(learner, devices, recipe, rate, span, network if whole is None else whole)

@@ -4,9 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 _COUNTER = re.compile(r"_\d+$")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some variables of a network, under the names that they have in all stages of a fit.
+
+    Attributes:
+        whole: The network that the names are given by.
+        network: What trains in one stage, of the same layers.
+        holds_whole: Whether all variables of the whole are among them, or only those of the network.
+    """
+
+    whole: Any
+    network: Any
+    holds_whole: bool
+    compiled = False
+
+    @cached_property
+    def variables(self) -> list[Any]:
+        """In the order that decides on the names."""
+        return [*self.whole.variables, *self.network.variables]
+
+    @cached_property
+    def left_out(self) -> set[int]:
+        """The ids of those that are only there for the names of others."""
+        own = {id(variable) for variable in self.network.variables}
+        return set() if self.holds_whole else {id(variable) for variable in self.whole.variables} - own
 
 
 def named(network: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
@@ -17,12 +46,13 @@ def named(network: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
     it belongs to.
 
     Args:
-        network: The Keras model.
+        network: The Keras model, or a part of one.
         optimizer: The optimizer of its trainable variables, built; None to leave it out.
     """
     taken: dict[str, int] = {}
     owners: dict[str, str] = {}
     ranks: dict[tuple[str, str], list[str]] = {}
+    left_out = getattr(network, "left_out", ())
     passed = {id(variable) for metric in (network.metrics if network.compiled else []) for variable in metric.variables}
     for variable in network.variables:
         if id(variable) in passed:
@@ -36,7 +66,9 @@ def named(network: Any, optimizer: Any) -> Iterator[tuple[str, Any]]:
                 same.append(part)
             name = f"{name}/{kind}.{same.index(part)}" if same.index(part) else f"{name}/{kind}"
         owners.setdefault(variable.path.replace("/", "_"), name)
-        yield _unique(f"model{name}", taken), variable
+        unique = _unique(f"model{name}", taken)
+        if id(variable) not in left_out:
+            yield unique, variable
     for variable in optimizer.variables if optimizer else []:
         if id(variable) in passed:
             continue

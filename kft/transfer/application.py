@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kft.errors import RecipeError, quoted
-from kft.transfer import choices
-from kft.transfer.rules import Rule, plain
+from kft.transfer import choices, stages
+from kft.transfer.rules import Rule, Rules, plain
+from kft.transfer.stages import MANY, Stage
 from kft.transfer.strategies import STRATEGIES, parse
 
 if TYPE_CHECKING:
@@ -23,17 +24,22 @@ class Transfer:
 
     Attributes:
         blocks: Of the model, with its adapters.
-        rules: By path.
+        stages: One after the other; a fit has one where all trains from its first epoch on.
         adapters: That were put into it.
         notes: What the user should know of them.
         renewed: The names of the blocks that start from new random weights.
     """
 
     blocks: tuple[Block, ...]
-    rules: Mapping[str, Rule]
+    stages: tuple[Stage, ...]
     adapters: tuple[Adapter, ...]
     notes: tuple[str, ...] = ()
     renewed: frozenset[str] = frozenset()
+
+    @property
+    def rules(self) -> Rules:
+        """What happens to each variable in the last stage, by its path: all that ever trains does then."""
+        return self.stages[-1].rules
 
     def changed(self, model: Any) -> list[Any]:
         """The weights that are others than those of the pretrained model: head, adapters and all that trains."""
@@ -45,9 +51,16 @@ class Transfer:
 
 
 def apply(
-    model: Any, transfer: str, settings: Mapping[str, Any] | None = None, *, seed: int = 0, head_rate: float = 1.0
+    model: Any,
+    transfer: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    head_rate: float = 1.0,
+    lone_head_rate: float | None = None,
+    epochs: int = MANY,
 ) -> Transfer:
-    """Puts adapters into a model, and freezes what does not train.
+    """Puts adapters into a model, and freezes what does not train in the first stage.
 
     Args:
         model: A KerasHub task, as it was pretrained.
@@ -55,9 +68,11 @@ def apply(
         settings: The knobs of adapters, by their names in the Recipe.
         seed: Of what adapters and renewed blocks begin with.
         head_rate: What multiplies the learning rate of the head.
+        lone_head_rate: Likewise in a stage in which nothing else trains; None: the same.
+        epochs: Of the fit.
 
     Raises:
-        RecipeError: The model has not what a strategy names, or nothing would train.
+        RecipeError: The model has not what a strategy names, nothing would train, or the stages do not fit the epochs.
     """
     from kft.models import anatomy, linear
     from kft.transfer import renewal
@@ -78,11 +93,42 @@ def apply(
             adapters += insert(linear.layers_of(read), argument, settings or {}, seed, trained)
             blocks = anatomy.blocks(model)
     ruled = rules(transfer, blocks, head_rate, adapters, settings or {})
-    freeze(blocks, ruled)
+    made = staged(transfer, blocks, ruled, epochs, head_rate if lone_head_rate is None else lone_head_rate)
+    freeze(blocks, made[0].rules)
     names = [block.name for block in renewed]
     notes = [f"{', '.join(names)}: start from new random weights, drawn by seed {seed}"] if names else []
     notes += _begun(model, adapters, (settings or {}).get("lora_start"))
-    return Transfer(blocks, ruled, tuple(adapters), tuple(notes), frozenset(names))
+    return Transfer(blocks, made, tuple(adapters), tuple(notes), frozenset(names))
+
+
+def staged(
+    transfer: str, blocks: Sequence[Block], ruled: Rules, epochs: int = MANY, lone_head_rate: float = 1.0
+) -> tuple[Stage, ...]:
+    """The stages in which the variables of a model train.
+
+    Args:
+        transfer: One or more strategies.
+        blocks: Of the model.
+        ruled: The rules of the last stage.
+        epochs: Of the fit.
+        lone_head_rate: What multiplies the learning rate of the head where nothing else trains beside it.
+
+    Raises:
+        RecipeError: They do not fit into the epochs, or one would train nothing.
+    """
+    asked = [(STRATEGIES[name].stage, argument) for name, argument in parse(transfer)]
+    order, argument = next(((order, argument) for order, argument in asked if order), (None, None))
+    if order is None:
+        return (Stage(0, ruled),)
+    trained = [path for path, rule in ruled.items() if not rule.frozen]
+    heads = stages.heads_of(blocks, trained)
+    made = []
+    for start in order([block for block in blocks if block.is_read], trained, argument, epochs):
+        rules = {path: rule if path in start.paths else replace(rule, frozen=True) for path, rule in ruled.items()}
+        if start.paths == heads:
+            rules |= {path: replace(rules[path], rate=lone_head_rate) for path in heads}
+        made.append(Stage(start.epoch, rules))
+    return tuple(made)
 
 
 def _renewed(asked: Sequence[tuple[str, Any]], read: Sequence[Block]) -> list[Block]:

@@ -29,6 +29,18 @@ def count(text: str) -> int:
     return int(text)
 
 
+def epochs(text: str) -> int:
+    """A number of epochs, from 1; 1 where nothing is said.
+
+    Raises:
+        ValueError: It is none.
+
+    >>> epochs("2"), epochs("")
+    (2, 1)
+    """
+    return count(text or "1")
+
+
 def share(text: str) -> float:
     """A number above 0, at most 1.
 

@@ -37,3 +37,14 @@ def head_learning_rate(rate: float) -> float:
     (0.00030000000000000003, 0.001, 0.002)
     """
     return max(rate, min(10 * rate, FROZEN_LEARNING_RATE))
+
+
+def lone_head_learning_rate(head_rate: float) -> float:
+    """The rate of the head in a stage in which it trains alone, where `head_learning_rate` is `auto`.
+
+    That of a head on a frozen backbone, or that of the head if it is higher.
+
+    >>> lone_head_learning_rate(3e-4), lone_head_learning_rate(2e-3)
+    (0.001, 0.002)
+    """
+    return max(FROZEN_LEARNING_RATE, head_rate)

@@ -21,14 +21,12 @@ class Rule:
     Attributes:
         rate: What multiplies the learning rate, and with it the weight decay.
         decay: Whether it decays.
-        from_step: Batches that pass before it trains; until then it stays as it is, its moments zero.
-        frozen: Whether it never trains.
+        frozen: Whether it does not train.
         is_later: Whether its first gradient is zero, as what it is multiplied by begins at zero.
     """
 
     rate: float = 1.0
     decay: bool = True
-    from_step: int = 0
     frozen: bool = False
     is_later: bool = False
 
@@ -47,7 +45,7 @@ class BlockPlan:
         parameters: How many it has, without adapters.
         trained: How many of them train.
         rates: The lowest and the highest peak learning rate of all that trains.
-        from_step: The first of the steps at which they begin to train.
+        from_stage: The first of the stages in which they train, from 1.
         is_read: Whether the model's outputs depend on it.
         added: The adapters in it, in words; empty where it has none.
         added_parameters: How many parameters of theirs train.
@@ -59,7 +57,7 @@ class BlockPlan:
     parameters: int
     trained: int
     rates: tuple[float, float]
-    from_step: int
+    from_stage: int
     is_read: bool
     added: str = ""
     added_parameters: int = 0
@@ -68,19 +66,19 @@ class BlockPlan:
     def text(self) -> str:
         """Layers, parameters and rates in one line.
 
-        >>> BlockPlan("block_1", ("layer_0",), 1200, 1200, (3e-5, 3e-5), 0, True).text()
+        >>> BlockPlan("block_1", ("layer_0",), 1200, 1200, (3e-5, 3e-5), 1, True).text()
         'layer_0: 1,200 parameters, trained at 3e-05'
-        >>> BlockPlan("pooler", ("dense",), 1200, 0, (0, 0), 0, False).text()
+        >>> BlockPlan("pooler", ("dense",), 1200, 0, (0, 0), 1, False).text()
         'dense: 1,200 parameters, frozen: the task does not read them'
-        >>> BlockPlan("block_1", ("layer_0",), 1200, 0, (1e-3, 1e-3), 0, True, "lora in query, value", 64).text()
-        'layer_0: 1,200 parameters, frozen; lora in query, value: 64 parameters, trained at 0.001'
+        >>> BlockPlan("block_1", ("layer_0",), 1200, 0, (1e-3, 1e-3), 2, True, "lora in query, value", 64).text()
+        'layer_0: 1,200 parameters, frozen; lora in query, value: 64 parameters, trained at 0.001 from stage 2 on'
         """
         layers = ", ".join(self.layers[:2]) + (", …" if len(self.layers) > 2 else "")
         if not self.trained and not self.added:
             why = "" if self.is_read else ": the task does not read them"
             return f"{layers}: {self.parameters:,} parameters, frozen{why}"
         low, high = (f"{rate:.3g}" for rate in self.rates)
-        begins = f" from step {self.from_step:,} on" if self.from_step else ""
+        begins = f" from stage {self.from_stage} on" if self.from_stage > 1 else ""
         rates = low if low == high else f"{low} to {high}"
         if self.added:
             of_own = f"{self.trained:,} of them trained" if self.trained else "frozen"
@@ -129,21 +127,21 @@ def described(adapters: Sequence[Adapter], block: str) -> str:
 
 def planned(
     blocks: Sequence[Block],
-    rules: Rules,
+    stages: Sequence[Rules],
     peak: float,
     adapters: Sequence[Adapter] = (),
     renewed: Collection[str] = (),
 ) -> tuple[BlockPlan, ...]:
-    """What of each block trains, by the rules, the peak learning rate and the names of those that start anew."""
+    """What of each block trains, by the rules of each stage, the peak learning rate and the names of renewed blocks."""
     of_adapters = {id(variable) for adapter in adapters for variable in adapter.variables}
-    plans = []
+    plans, rules = [], stages[-1]
     for block in blocks:
         # What a dropout remembers is whole numbers.
         sizes = {path: math.prod(v.shape) for path, v in block.variables.items() if "float" in v.dtype}
         trained = {path: rules[path] for path in sizes if path in rules and not rules[path].frozen}
         rates = [peak * rule.rate for rule in trained.values()] or [0.0]
         added = [path for path in sizes if id(block.variables[path]) in of_adapters]
-        begins = min((rule.from_step for rule in trained.values()), default=0)
+        begins = next((n for n, of in enumerate(stages, 1) if any(not of[path].frozen for path in trained)), 1)
         plans.append(
             BlockPlan(
                 block.name,

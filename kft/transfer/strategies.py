@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kft.errors import did_you_mean
-from kft.transfer import arguments, choices
+from kft.transfer import arguments, choices, stages
 from kft.transfer.rules import Rule
+from kft.transfer.stages import Start
 
 if TYPE_CHECKING:
     from kft.models.anatomy import Block
@@ -36,6 +37,7 @@ class Strategy:
         choose: From blocks and the argument to the paths of variables that train.
         change: From blocks, rules and the argument to other rules.
         insert: From linear layers, the argument, settings, a seed and the ids of variables that train to adapters.
+        stage: From blocks, the paths that train, the argument and the epochs of the fit to the stages in which they do.
         renew: From blocks and the argument to the blocks that start from new random weights. They must train.
         is_small: Whether what it trains is a small part of a model, and a run holds that part alone.
     """
@@ -47,6 +49,7 @@ class Strategy:
     change: Callable[[Sequence[Block], Mapping[str, Rule], Any], dict[str, Rule]] | None = None
     insert: Callable[..., list[Adapter]] | None = None
     renew: Callable[[Sequence[Block], Any], Collection[Block]] | None = None
+    stage: Callable[[Sequence[Block], Collection[str], Any, int], list[Start]] | None = None
     is_small: bool = False
 
     @property
@@ -83,6 +86,11 @@ def parse(text: str) -> tuple[tuple[str, Any], ...]:
         raise ValueError(f"expected {alone} without {next(name for name in choosing if name != alone)}")
     if len(set(found)) < len(found) or any(names.count(name) > 1 for name in names if not STRATEGIES[name].chooses):
         raise ValueError("expected each strategy once")
+    staged = [name for name in names if STRATEGIES[name].stage or STRATEGIES[name].renew]
+    if len(staged) > 1:
+        is_new = "what has new random weights has to train from the first epoch on"
+        why = is_new if any(STRATEGIES[name].renew for name in staged) else "a fit has one order of stages"
+        raise ValueError(f"expected one of {staged[0]} and {staged[1]}: {why}")
     if len(inserting) > 1:
         raise ValueError(f"expected one of {inserting[0]} and {inserting[1]}: a layer takes one adapter")
     if "features" in names and len(names) > 1:
@@ -146,6 +154,12 @@ STRATEGIES: dict[str, Strategy] = {
     "ia3": Strategy("ia3", arguments.none, _NOTHING, insert=_by("ia3"), is_small=True),
     "adapters": Strategy(
         "adapters:WIDTH", arguments.count, "a width, as in adapters:16", insert=_by("bottleneck"), is_small=True
+    ),
+    "head_then_full": Strategy(
+        "head_then_full:EPOCHS",
+        arguments.epochs,
+        "a number of epochs, as in head_then_full:2, or nothing for one epoch",
+        stage=stages.head_then_full,
     ),
     "reinit_top": Strategy(
         "reinit_top:N", arguments.count, "a number of blocks, as in reinit_top:2", renew=choices.renewed

@@ -79,7 +79,7 @@ class Mine(keras.Model):
     def _own(self):
         self._losses_override = keras.src.backend
 def use(layer):
-    layer._inbound_nodes, getattr(layer, "_metrics"), os._exit, layer._nobody_has_this
+    layer._nodes_by_depth, getattr(layer, "_metrics"), os._exit, layer._nobody_has_this
     layer.call = None
     with replaced(layer, "build", None):
         pass
@@ -88,7 +88,7 @@ def use(layer):
 
 def test_the_reader_of_sources_sees_each_kind_of_use():
     names, replaced = uses(SOURCE, "mine", lambda module, name: {"_flatten_layers", "_layers"})
-    expected = {"_flatten_layers", "_layers", "_inbound_nodes", "_metrics", "keras.src", "keras.src.backend.core"}
+    expected = {"_flatten_layers", "_layers", "_nodes_by_depth", "_metrics", "keras.src", "keras.src.backend.core"}
     assert names == {*expected, "keras_hub.src.layers"}
     assert replaced == {"call", "build"}
 

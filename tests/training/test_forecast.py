@@ -17,7 +17,7 @@ def seconds(tiny_preset, monkeypatch):
         never = {"matmul_rate": float("inf"), "memory_rate": float("inf"), "python_s": 0.0}
         for name, rate in {**never, **rates}.items():
             monkeypatch.setattr(forecast, name, lambda *dtype, rate=rate: rate)
-        return forecast.seconds_of(model, model, PLANNED, *arguments)
+        return forecast.work_of(model, model, PLANNED, *arguments).seconds("float32")
 
     return of
 

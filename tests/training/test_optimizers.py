@@ -1,10 +1,3 @@
-import json
-import os
-import runpy
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -15,8 +8,6 @@ from kft.training import optimizers, schedules
 from kft.training.accumulation import Windows
 from kft.transfer.rules import Rule, plain
 
-SCRIPT = Path(__file__).parents[1] / "staged_updates.py"
-updates_by_stage = runpy.run_path(str(SCRIPT))
 RATE = 0.01
 TWICE, ONCE = [2, 0, 2], [2, 0, 4]
 
@@ -150,54 +141,3 @@ def test_recipe_decides_on_decay_clipping_and_accumulation():
     np.testing.assert_allclose(bias, np.ones(2))
     usual = optimizers.adamw(Recipe.of(), rate, [kernel, bias])
     assert usual.global_clipnorm == 1.0 and list(usual.rules) == [Rule(), Rule(decay=False)]
-
-
-@pytest.mark.parametrize(
-    ("backend", "accumulated", "pieces"),
-    [("tensorflow", 1, 1), ("tensorflow", 2, 2), pytest.param("jax", 2, 2, marks=pytest.mark.slow)],
-)
-def test_a_variable_trains_from_its_step_on_as_if_the_fit_began_there(backend, accumulated, pieces):
-    found = staged(backend, accumulated, pieces)
-    # A call's update, from 0; the later variable is in those that begin with its step or after it.
-    windows = Windows(updates_by_stage["EPOCH"], updates_by_stage["TOTAL"], accumulated, pieces)
-    updates = [windows.update_of(call) for call in range(len(found))]
-    begins = windows.first_update(updates_by_stage["FROM_STEP"])
-    assert begins == 1
-    sums = [
-        np.sum([g for g, u in zip(updates_by_stage["gradients"](pieces), updates, strict=True) if u == update], axis=0)
-        for update in range(windows.num_updates)
-    ]
-    rate = schedules.WarmupDecay(updates_by_stage["RATE"], 0, windows.num_updates)
-    expected = {}
-    for name, number, first, factor in [("early", 0, 0, 1.0), ("late", 1, begins, 2.0)]:
-        weight, m, v = np.ones(3), np.zeros(3), np.zeros(3)
-        for update, gradient in enumerate(sums):
-            if update >= first:
-                # Until a variable trains, its gradient does not count in the norm.
-                norm = np.linalg.norm(gradient if update >= begins else gradient[0])
-                clipped, count = gradient[number] * min(1.0, updates_by_stage["CLIP"] / norm), update - first + 1
-                lr = rate.at(update) * factor
-                m, v = 0.9 * m + 0.1 * clipped, 0.999 * v + 0.001 * clipped**2
-                weight = weight * (1 - lr * updates_by_stage["DECAY"])
-                weight = weight - lr * (m / (1 - 0.9**count)) / np.sqrt(v / (1 - 0.999**count))
-            expected[name, update] = weight
-    for call, (told, update) in enumerate(zip(found, updates, strict=True)):
-        if not windows.is_last(call):
-            continue
-        for name in ("early", "late"):
-            np.testing.assert_allclose(told[name], expected[name, update], rtol=1e-4, err_msg=f"{name} {call}")
-        if update < begins:
-            assert told["late"] == [1.0] * 3 and told["m"] == told["v"] == [0.0] * 3
-        else:
-            assert told["late"] != [1.0] * 3 and all(told["m"])
-        assert told["idle"] == []
-
-
-def staged(backend, *arguments):
-    if backend == keras.config.backend():
-        return updates_by_stage["trained"](*arguments)
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])

@@ -73,7 +73,7 @@ def test_a_classifier_begins_its_pooler_anew_too_and_the_plan_says_so():
     model = keras_hub.models.BertTextClassifier(backbone, preprocessor=None, num_classes=2, compile=False)
     applied = application.apply(model, "reinit_top:2+layer_decay:0.5")
     assert applied.renewed == RENEWED["Bert"]
-    plans = {p.name: p.text() for p in rules.planned(applied.blocks, applied.rules, 1e-4, (), applied.renewed)}
+    plans = {p.name: p.text() for p in rules.planned(applied.blocks, [applied.rules], 1e-4, (), applied.renewed)}
     assert plans["block_2"].endswith("trained at 5e-05, from new random weights")
     assert plans["block_1"].endswith("trained at 2.5e-05")
 

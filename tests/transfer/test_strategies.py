@@ -111,7 +111,7 @@ def test_only_kernels_decay_and_a_pattern_takes_parts_of_blocks():
     for path, rule in ruled.items():
         assert rule.decay == path.endswith("/kernel")
         assert rule.frozen != ("layer_norm/" in path or path.startswith("logits/"))
-    plans = {plan.name: plan.text() for plan in rules.planned(blocks, ruled, 1e-4)}
+    plans = {plan.name: plan.text() for plan in rules.planned(blocks, [ruled], 1e-4)}
     assert plans["block_1"].startswith("transformer_layer_0: 600 parameters, 32 of them trained at 0.0001")
     assert plans["embeddings"].startswith("token_embedding, position_embedding, …: ")
     assert plans["pooler"] == "pooled_dense: 72 parameters, frozen"
