@@ -32,9 +32,10 @@ class ModelKnobs(Section):
         "full",
         "What trains beside the head: full (all), features (nothing), last:N or first:N (the last or first N blocks), "
         "layers:PATTERN (blocks or variables of such names), bitfit (biases), norms; what is added and trains: "
-        "lora:RANK, ia3, adapters:WIDTH; at which rates: layer_decay:RATE; in which epochs: "
-        "head_then_full:E (the head alone for E epochs, then all); and what starts from new random weights: "
-        "reinit_top:N (the last N blocks). Several with +, as in last:4+layer_decay:0.9.",
+        "lora:RANK, ia3, adapters:WIDTH; at which rates: layer_decay:RATE; in which epochs: head_then_full:E (the head "
+        "alone for E epochs, then all), gradual (from the top, one more block in each epoch) or gradual:0-2-6 (so many "
+        "blocks by epoch); and what starts from new random weights: reinit_top:N (the last N blocks). Several with +, "
+        "as in last:4+layer_decay:0.9.",
     )
     cache_features: bool = model(
         True,

@@ -93,18 +93,19 @@ def apply(
             adapters += insert(linear.layers_of(read), argument, settings or {}, seed, trained)
             blocks = anatomy.blocks(model)
     ruled = rules(transfer, blocks, head_rate, adapters, settings or {})
-    made = staged(transfer, blocks, ruled, epochs, head_rate if lone_head_rate is None else lone_head_rate)
+    made, told = staged(transfer, blocks, ruled, epochs, head_rate if lone_head_rate is None else lone_head_rate)
     freeze(blocks, made[0].rules)
     names = [block.name for block in renewed]
     notes = [f"{', '.join(names)}: start from new random weights, drawn by seed {seed}"] if names else []
+    notes += told
     notes += _begun(model, adapters, (settings or {}).get("lora_start"))
     return Transfer(blocks, made, tuple(adapters), tuple(notes), frozenset(names))
 
 
 def staged(
     transfer: str, blocks: Sequence[Block], ruled: Rules, epochs: int = MANY, lone_head_rate: float = 1.0
-) -> tuple[Stage, ...]:
-    """The stages in which the variables of a model train.
+) -> tuple[tuple[Stage, ...], Sequence[str]]:
+    """The stages in which the variables of a model train, and what the user should know of them.
 
     Args:
         transfer: One or more strategies.
@@ -119,16 +120,16 @@ def staged(
     asked = [(STRATEGIES[name].stage, argument) for name, argument in parse(transfer)]
     order, argument = next(((order, argument) for order, argument in asked if order), (None, None))
     if order is None:
-        return (Stage(0, ruled),)
+        return (Stage(0, ruled),), ()
     trained = [path for path, rule in ruled.items() if not rule.frozen]
     heads = stages.heads_of(blocks, trained)
-    made = []
-    for start in order([block for block in blocks if block.is_read], trained, argument, epochs):
+    made, found = [], order([block for block in blocks if block.is_read], trained, argument, epochs)
+    for start in found.starts:
         rules = {path: rule if path in start.paths else replace(rule, frozen=True) for path, rule in ruled.items()}
         if start.paths == heads:
             rules |= {path: replace(rules[path], rate=lone_head_rate) for path in heads}
         made.append(Stage(start.epoch, rules))
-    return tuple(made)
+    return tuple(made), found.notes
 
 
 def _renewed(asked: Sequence[tuple[str, Any]], read: Sequence[Block]) -> list[Block]:

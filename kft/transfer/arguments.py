@@ -41,6 +41,23 @@ def epochs(text: str) -> int:
     return count(text or "1")
 
 
+def schedule(text: str) -> tuple[int, ...] | None:
+    """Numbers of blocks by epoch, none less than the one before; None where nothing is said.
+
+    Raises:
+        ValueError: It is none, or less than two of the numbers differ.
+
+    >>> schedule("0-2-2-6"), schedule("")
+    ((0, 2, 2, 6), None)
+    """
+    if not text:
+        return None
+    numbers = [0 if part == "0" else count(part) for part in text.split("-")]
+    if numbers != sorted(numbers) or len(set(numbers)) < 2:
+        raise ValueError
+    return tuple(numbers)
+
+
 def share(text: str) -> float:
     """A number above 0, at most 1.
 

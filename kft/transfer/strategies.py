@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kft.errors import did_you_mean
 from kft.transfer import arguments, choices, stages
 from kft.transfer.rules import Rule
-from kft.transfer.stages import Start
+from kft.transfer.stages import Order
 
 if TYPE_CHECKING:
     from kft.models.anatomy import Block
@@ -49,7 +49,7 @@ class Strategy:
     change: Callable[[Sequence[Block], Mapping[str, Rule], Any], dict[str, Rule]] | None = None
     insert: Callable[..., list[Adapter]] | None = None
     renew: Callable[[Sequence[Block], Any], Collection[Block]] | None = None
-    stage: Callable[[Sequence[Block], Collection[str], Any, int], list[Start]] | None = None
+    stage: Callable[[Sequence[Block], Collection[str], Any, int], Order] | None = None
     is_small: bool = False
 
     @property
@@ -160,6 +160,12 @@ STRATEGIES: dict[str, Strategy] = {
         arguments.epochs,
         "a number of epochs, as in head_then_full:2, or nothing for one epoch",
         stage=stages.head_then_full,
+    ),
+    "gradual": Strategy(
+        "gradual:BLOCKS",
+        arguments.schedule,
+        "numbers of blocks by epoch that grow, as in gradual:0-2-6, or nothing for one more in each",
+        stage=stages.gradual,
     ),
     "reinit_top": Strategy(
         "reinit_top:N", arguments.count, "a number of blocks, as in reinit_top:2", renew=choices.renewed

@@ -61,6 +61,14 @@ def trained(rows, preset, folder, transfer, told=None, **knobs):
     return ready, seen, slots, outcome
 
 
+def model_of(family, kind):
+    sizes = {"vocabulary_size": 20, "num_layers": 3, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+    sizes |= {"max_sequence_length": 12, **({"embedding_dim": 4} if family == "Albert" else {})}
+    backbone = getattr(keras_hub.models, f"{family}Backbone")(**sizes)
+    further = {"num_classes": 2} if kind == "TextClassifier" else {}
+    return getattr(keras_hub.models, f"{family}{kind}")(backbone, preprocessor=None, compile=False, **further)
+
+
 def numbers(ready):
     return {path: np.array(v) for b in ready.transfer.blocks for path, v in b.variables.items() if "seed" not in path}
 
@@ -78,6 +86,7 @@ EVERYTHING = {"embeddings", "block_1", "block_2", "pooler", "head"}
     [
         ("head_then_full", [{"head"}, EVERYTHING, EVERYTHING]),
         ("head_then_full:2+last:1", [{"head"}, {"head"}, {"block_2", "pooler", "head"}]),
+        ("gradual+layer_decay:0.5", [{"head"}, {"block_2", "pooler", "head"}, EVERYTHING]),
     ],
 )
 def test_in_each_stage_just_that_moves_which_its_table_says(transfer, moving, message_rows, tiny_preset, tmp_path):
@@ -95,6 +104,50 @@ def test_in_each_stage_just_that_moves_which_its_table_says(transfer, moving, me
     begun = {block.name: block.from_stage for block in ready.forecast.blocks if block.trained}
     assert {name for name, stage in begun.items() if stage == 1} == moving[0]
     assert set(begun) == moving[-1]
+
+
+TOP, MIDDLE = {"block_3", "pooler", "head"}, {"block_2", "block_3", "pooler", "head"}
+WHOLE = {"embeddings", "block_1", *MIDDLE}
+
+
+# KerasHub's T5 says of its attention that it does not support masking.
+@pytest.mark.filterwarnings("ignore:Layer .* does not support masking:UserWarning")
+@pytest.mark.parametrize(
+    ("family", "kind", "transfer", "epochs", "expected"),
+    [
+        ("Bert", "TextClassifier", "gradual", 9, {0: {"head"}, 1: TOP, 2: MIDDLE, 3: WHOLE}),
+        ("Bert", "TextClassifier", "gradual", 3, {0: {"head"}, 1: MIDDLE, 2: WHOLE}),
+        ("Bert", "TextClassifier", "gradual", 2, {0: {"head"}, 1: WHOLE}),
+        ("Bert", "TextClassifier", "gradual:0-0-1-3", 4, {0: {"head"}, 2: TOP, 3: WHOLE}),
+        ("Bert", "TextClassifier", "gradual:1-2", 9, {0: TOP, 1: MIDDLE}),
+        ("Bert", "TextClassifier", "gradual+last:2", 9, {0: {"head"}, 1: TOP, 2: MIDDLE}),
+        (
+            *("Bert", "TextClassifier", "gradual+lora:2", 9),
+            {0: {"head"}, 1: TOP - {"pooler"}, 2: MIDDLE - {"pooler"}, 3: WHOLE - {"pooler", "embeddings"}},
+        ),
+        ("GPT2", "CausalLM", "gradual", 9, {0: {"block_3", "final_norm"}, 1: {"block_2", "block_3", "final_norm"},
+                                            2: {"embeddings", "block_1", "block_2", "block_3", "final_norm"}}),
+        ("Albert", "TextClassifier", "gradual", 9, {0: {"head"}, 1: {"embeddings", "shared_block_1", "pooler", "head"}},
+        ),
+        ("Bart", "Seq2SeqLM", "gradual:1-3", 9, {0: {"decoder_block_3"}, 1: {f"decoder_block_{n}" for n in (1, 2, 3)}}),
+    ],
+)  # fmt: skip
+def test_blocks_begin_from_the_top(family, kind, transfer, epochs, expected):
+    model = model_of(family, kind)
+    settings = {**Recipe.of(transfer="lora:2").adapter_settings, "lora_targets": "query"}
+    applied = application.apply(model, transfer, settings, epochs=epochs)
+    found = {
+        stage.epoch: {
+            block.name
+            for block in applied.blocks
+            if any(not stage.rules[path].frozen for path in block.variables if path in stage.rules)
+        }
+        for stage in applied.stages
+    }
+    assert found == expected
+    trainable = {path for block in applied.blocks for path, v in block.variables.items() if v.trainable}
+    assert trainable == {path for path, rule in applied.stages[0].rules.items() if not rule.frozen}
+    assert ("do not fit into" in " ".join(applied.notes)) == (transfer == "gradual" and epochs < 4)
 
 
 def test_each_stage_has_a_schedule_of_its_own_and_records_say_which(message_rows, tiny_preset, tmp_path):
@@ -152,18 +205,18 @@ def test_the_head_alone_has_the_rate_of_a_frozen_backbone(message_rows, tiny_pre
 
 
 def test_a_fit_killed_in_a_stage_or_between_two_ends_as_one_without_a_break(message_rows, tiny_preset, tmp_path):
-    runpy.run_path(str(SCRIPT))["whole_and_copies"](message_rows, tiny_preset, tmp_path, "head_then_full")
-    killed = ("04-0-4-saved", "06-1-0-saved", "10-1-4-saved")
+    runpy.run_path(str(SCRIPT))["whole_and_copies"](message_rows, tiny_preset, tmp_path, "gradual")
+    killed = ("06-1-0-saved", "10-1-4-saved")  # before the second stage, and in it
     for copy in (tmp_path / "copies").iterdir():
         if copy.name not in killed:
             shutil.rmtree(copy)
-    told = resumed(keras.config.backend(), message_rows, tiny_preset, tmp_path, "head_then_full")
+    told = resumed(keras.config.backend(), message_rows, tiny_preset, tmp_path, "gradual")
     assert told == {name: [] for name in killed}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-@pytest.mark.parametrize("transfer", ["head_then_full", "head_then_full:2+last:1"])
+@pytest.mark.parametrize("transfer", ["head_then_full:2+last:1", "gradual"])
 def test_so_it_is_before_and_after_each_checkpoint_on_each_backend(
     backend, transfer, message_rows, tiny_preset, tmp_path
 ):
@@ -188,6 +241,17 @@ def resumed(backend, rows, preset, folder, transfer):
             {"transfer": "head_then_full:3"},
             "head_then_full:3 trains the head alone for 3 epochs, and the fit has 3. Ask",
         ),
+        (
+            {"transfer": "gradual", "epochs": 1},
+            "gradual:2 trains the same in all of the fit's 1 epoch. Ask for more epo",
+        ),
+        ({"transfer": "gradual:0-1-1-2"}, "gradual:0-1-1-2 is for 4 epochs or more, and the fit has 3"),
+        ({"transfer": "gradual:0-3"}, "found gradual:0-3, expected at most 2, as so many blocks are to train"),
+        (
+            {"transfer": "gradual", "max_steps": 12},
+            "stage 3 of 'gradual' begins after 12 steps, .* Ask for max_steps=13",
+        ),
+        ({"transfer": "gradual+layers:pooler"}, "gradual has no block to begin with"),
         ({"transfer": "head_then_full", "epochs": 1}, "for 1 epoch, and the fit has 1. Ask for epochs=2 or more"),
         (
             {"transfer": "head_then_full", "max_steps": 6},
@@ -201,17 +265,22 @@ def test_stages_that_would_never_begin_are_refused(knobs, message, message_rows,
 
 
 def test_a_model_without_a_head_has_none_to_begin_with():
-    sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16, "max_sequence_length": 12}
-    backbone = keras_hub.models.GPT2Backbone(vocabulary_size=20, **sizes)
-    model = keras_hub.models.GPT2CausalLM(backbone, preprocessor=None, compile=False)
     with pytest.raises(RecipeError, match="head_then_full: this model has no head that could be trained first"):
-        application.apply(model, "head_then_full")
+        application.apply(model_of("GPT2", "CausalLM"), "head_then_full")
+    with pytest.raises(RecipeError, match="gradual:0-1: this model has no head that could train alone. Begin with 1"):
+        application.apply(model_of("GPT2", "CausalLM"), "gradual:0-1")
 
 
 @pytest.mark.parametrize(
     ("transfer", "message"),
     [
         ("features+head_then_full", "features trains no layer, so head_then_full would have no effect"),
+        ("gradual+head_then_full", "expected one of gradual and head_then_full: a fit has one order of stages"),
+        ("features+gradual", "features trains no layer, so gradual would have no effect"),
+        ("gradual:2-1", "expected gradual:BLOCKS, with numbers of blocks by epoch that grow"),
+        ("gradual:2-2", "expected gradual:BLOCKS"),
+        ("gradual:2", "expected gradual:BLOCKS"),
+        ("gradual:0--2", "expected gradual:BLOCKS"),
         ("head_then_full:0", "expected head_then_full:EPOCHS, with a number of epochs"),
         ("head_then_full+reinit_top:1", "what has new random weights has to train from the first epoch on"),
         ("head_then_full+head_then_full:2", "expected each strategy once"),
