@@ -65,6 +65,11 @@ class Job:
         """The model compiled for `model.fit`, in the stage that is ready."""
         return self.stages.current.trainer
 
+    @property
+    def sources(self) -> dict[str, Stream]:
+        """The training rows as the stage that is ready reads them."""
+        return {"train": self.stages.current.streams["train"]}
+
     @cached_property
     def streams(self) -> dict[str, Stream]:
         """The rows of each part as the whole network reads them."""
@@ -85,7 +90,7 @@ class Job:
         if number != self.trainer.span.number:
             self.stages.enter(number, note)
         self.stages.current.keep(self.streams, note)
-        return self.trainer, {"train": self.stages.current.streams["train"]}
+        return self.trainer, self.sources
 
     def solve(self) -> None:
         """Sets the weights that are computed from the training rows, by the others as they are."""

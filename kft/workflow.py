@@ -211,11 +211,11 @@ def _trained(ready: Job, run_dir: Path, start: Path | None, notes: list[str], qu
     try:
         with ready.trainer.devices.scope():
             began = time.monotonic()
-            trainer, sources = ready.enter(checkpoints.read_position(start).stage if start else 0, notes.append)
+            ready.enter(checkpoints.read_position(start).stage if start else 0, notes.append)
             kept_s = time.monotonic() - began
             outcome = loop.train(
-                trainer,
-                sources,
+                ready.trainer,
+                ready.sources,
                 run_dir=run_dir,
                 validate=ready.validate if "validation" in ready.data.parts else None,
                 best_by=ready.data.best_by(ready.recipe.save_best_by),

@@ -103,12 +103,15 @@ def train(
         callbacks.Signals() as signals,
         callbacks.Progress(total, recipe.batch_size, quiet, list(dict.fromkeys([*position.notes, *notes]))) as progress,
     ):
+        watch: callbacks.Watch | None = None
         # A signal in the last step of the fit leaves its epoch to be ended.
         while (position.step < total or position.batch) and not _is_stale(position, trainer):
             if not position.batch and position.epoch >= trainer.span.end:
                 began = time.monotonic()
                 assert enter is not None, "a fit of several stages is told how each begins"
-                trainer, sources = enter(trainer.span.number + 1, progress.note)
+                following, watch = trainer.span.number + 1, None
+                del trainer, sources  # so that the optimizer leaves memory before the next one comes
+                trainer, sources = enter(following, progress.note)
                 seconds = time.monotonic() - began
                 position = replace(
                     position, stage=trainer.span.number, stale_epochs=0, train_s=position.train_s + seconds

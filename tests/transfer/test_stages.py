@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import keras
@@ -46,16 +47,24 @@ def trained(rows, preset, folder, transfer, told=None, **knobs):
             slots.append((len(optimizer._momentums), len(ready.trainer.network.trainable_variables)))
             return dict(zip(("val_loss", "val_accuracy"), next(left), strict=True)) if told else ready.validate()
 
-        trainer, sources = ready.enter(0, lambda note: None)
+        optimizers = []
+
+        def enter(number, note):
+            optimizers.append(weakref.ref(ready.trainer.learner.optimizer))
+            made = ready.enter(number, note)
+            assert [optimizer() for optimizer in optimizers] == [None] * number  # its moments have left memory
+            return made
+
+        ready.enter(0, lambda note: None)
         outcome = loop.train(
-            trainer,
-            sources,
+            ready.trainer,
+            ready.sources,
             run_dir=folder,
             validate=validate,
             best_by="accuracy",
             quiet=True,
             begins=[stage.epoch for stage in ready.transfer.stages],
-            enter=ready.enter,
+            enter=enter,
         )
         ready.complete()
     return ready, seen, slots, outcome
