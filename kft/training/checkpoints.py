@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import pydantic
@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 from kft import disk, schemas, untrusted
 from kft.errors import RunError, TrainingError
 from kft.schemas import Count, Number, Text
-from kft.training import arrays, variables
+from kft.training import arrays, random_state, variables
 
 FOLDER = "checkpoints"
 STATE, POSITION, HISTORY, SUMS = "state.safetensors", "position.json", "history.jsonl", "sha256.json"
@@ -66,7 +66,10 @@ class Position:
 
 _typed_dict: Any = TypedDict
 _Written = pydantic.with_config(extra="forbid")(
-    _typed_dict("_Written", {**typing.get_type_hints(Position, include_extras=True), "notes": list[Text]})
+    _typed_dict(
+        "_Written",
+        {**typing.get_type_hints(Position, include_extras=True), "stage": NotRequired[Count], "notes": list[Text]},
+    )
 )
 
 
@@ -86,7 +89,7 @@ def save(folder: Path, network: Any, optimizer: Any, position: Position, history
     advice = f"Earlier checkpoints are intact: make room, then go on with --resume {folder.parent}"
     with disk.writing_folder(target, TrainingError, advice) as partial:
         own = dict(variables.named(network, optimizer))
-        safetensors.numpy.save_file(arrays.of(own), partial / STATE)
+        safetensors.numpy.save_file({**arrays.of(own), **random_state.arrays()}, partial / STATE)
         disk.write_json(partial / POSITION, asdict(position), TrainingError)
         shutil.copyfile(history, partial / HISTORY)
         sums = {name: disk.sha256(partial / name) for name in (STATE, POSITION, HISTORY)}
@@ -110,11 +113,12 @@ def restore(path: Path, network: Any, optimizer: Any, micro_batches: int = 1) ->
     position = read_position(path)
     own = dict(variables.named(network, optimizer))
     is_other = micro_batches != position.micro_batches
-    arrays = _read(path, own, is_left_out=_is_sum if is_other else None)
+    arrays = _read(path, own, lambda name: _is_random(name) or (is_other and _is_sum(name)))
     if is_other:
         _recount(arrays, micro_batches / position.micro_batches)
     for name, array in arrays.items():
         own[name].assign(array)
+    random_state.restore(_random_of(path))
     return replace(position, micro_batches=micro_batches)
 
 
@@ -136,6 +140,18 @@ def _is_sum(name: str) -> bool:
     return name.startswith("optimizer/") and name.partition("#")[0].endswith("gradient_accumulator")
 
 
+def _is_random(name: str) -> bool:
+    """Whether an array is the state of a generator of the backend's."""
+    return name.startswith(random_state.PREFIX)
+
+
+def _random_of(path: Path) -> dict[str, np.ndarray]:
+    """The states of generators in a checkpoint, whose sha256 has been compared."""
+    with safetensors.safe_open(path / STATE, framework="numpy") as opened:
+        names = [name for name in opened.keys() if _is_random(name)]  # noqa: SIM118 (it is no dict)
+        return {name: opened.get_tensor(name) for name in names}
+
+
 def restore_weights(path: Path, network: Any, is_of_other: bool = False) -> None:
     """Puts only the model's variables of a checkpoint back, as for the best epoch's weights.
 
@@ -150,7 +166,9 @@ def restore_weights(path: Path, network: Any, is_of_other: bool = False) -> None
     verify(path)
     own = dict(variables.named(network, None))
     arrays = _read(
-        path, own, is_left_out=lambda name: name.startswith("optimizer/") or (is_of_other and name not in own)
+        path,
+        own,
+        lambda name: name.startswith("optimizer/") or _is_random(name) or (is_of_other and name not in own),
     )
     for name, array in arrays.items():
         own[name].assign(array)

@@ -15,7 +15,7 @@ from kft.data.streams import Stream
 from kft.models.anatomy import Block
 from kft.recipe import Recipe
 from kft.tasks.task import Problem, never_anew
-from kft.training import devices, prefix_cache, trainers
+from kft.training import devices, prefix_cache, random_state, trainers
 from kft.training.devices import Devices
 from kft.training.fitted import Fitted
 from kft.training.prefix_cache import Frontier
@@ -82,10 +82,11 @@ class Ready:
             note: Takes what the user should know.
         """
         cache = self.frontier.cache
-        for name, stream in whole.items():
-            if name != "test":
-                store = stream.store if cache is None else cache.store(stream.store, note)
-                self.streams[name] = replace(stream, store=store)
+        with random_state.undisturbed():
+            for name, stream in whole.items():
+                if name != "test":
+                    store = stream.store if cache is None else cache.store(stream.store, note)
+                    self.streams[name] = replace(stream, store=store)
 
 
 class Stages:

@@ -17,10 +17,10 @@ import pytest
 import kft
 from kft import job
 from kft.accelerate import sparse_embeddings
-from kft.errors import RecipeError
+from kft.errors import OutOfMemory, RecipeError
 from kft.models import seeding
 from kft.recipe import Recipe
-from kft.training import history, loop
+from kft.training import history, loop, staging
 from kft.transfer import application
 
 SCRIPT = Path(__file__).parents[1] / "staged_fits.py"
@@ -224,13 +224,34 @@ def test_a_fit_killed_in_a_stage_or_between_two_ends_as_one_without_a_break(mess
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 @pytest.mark.parametrize("transfer", ["head_then_full:2+last:1", "gradual"])
 def test_so_it_is_before_and_after_each_checkpoint_on_each_backend(
     backend, transfer, message_rows, tiny_preset, tmp_path
 ):
+    if backend == "torch":
+        pytest.importorskip("torch")
     told = resumed(backend, message_rows, tiny_preset, tmp_path, transfer)
     assert len(told) == 12 and {name: differs for name, differs in told.items() if differs} == {}
+
+
+@pytest.mark.slow
+def test_a_stage_that_needs_more_memory_goes_on_in_micro_batches(message_rows, quick, tmp_path, monkeypatch):
+    enter, has_failed = staging.Stages.enter, []
+
+    def enter_once_in_vain(stages, number, note):
+        if number == 1 and not has_failed:
+            has_failed.append(number)
+            raise OutOfMemory("stage 2: its optimizer does not fit into memory")
+        enter(stages, number, note)
+
+    monkeypatch.setattr(staging.Stages, "enter", enter_once_in_vain)
+    asked = {**quick, "label": "topic", "validation": 0.2, "transfer": "gradual", "epochs": 3}
+    run = kft.fit(message_rows, out=str(tmp_path / "run"), **asked)
+    records = [record for record in history.read(run.path) if record["kind"] == "step"]
+    assert [record["step"] for record in records] == list(range(1, 19))
+    assert [record["stage"] for record in records] == [0] * 6 + [1] * 6 + [2] * 6
+    assert any("each batch of 8 is now computed in 2 micro-batches" in note for note in run.manifest["notes"])
 
 
 def resumed(backend, rows, preset, folder, transfer):
