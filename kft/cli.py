@@ -123,9 +123,10 @@ def tune(train: str | None, recipe: str | None, space: tuple[str, ...], trials: 
 @main.command(epilog=EXIT_CODES)
 @click.argument("run")
 @click.argument("data")
+@by_option
 @click.option("--data-dir", metavar="DIR", help=Recipe.model_fields["data_dir"].description)
 @head_option
-def evaluate(run: str, data: str, data_dir: str | None, head: str | None) -> None:
+def evaluate(run: str, data: str, by: str | None, data_dir: str | None, head: str | None) -> None:
     """Scores the model of RUN on labelled rows in DATA, and prints the metrics as JSON.
 
     DATA is a file or a benchmark, as in `kft evaluate runs/sst2 glue:sst2 --data-dir DIR`.
@@ -135,7 +136,7 @@ def evaluate(run: str, data: str, data_dir: str | None, head: str | None) -> Non
 
     opened = kft.load(run) if head is None else kft.load(run).head(head)
     early.refuse_source(data, "evaluate", opened.recipe)
-    _print_json(bounded(opened.evaluate(data, data_dir=data_dir)))
+    _print_json(bounded(opened.evaluate(data, by=by, data_dir=data_dir)))
 
 
 @main.command(epilog=EXIT_CODES)

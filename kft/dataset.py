@@ -16,6 +16,7 @@ from kft.data.columns import Column
 from kft.data.table import GROUP, ROW, Table
 from kft.datasets import loading, registry
 from kft.errors import RecipeError, did_you_mean
+from kft.evaluation import slices
 from kft.readers import formats, inputs
 from kft.recipe import COLUMN_KNOBS, Recipe, has_knob
 from kft.tasks import beside
@@ -54,6 +55,10 @@ class Dataset:
         """The rows of a part as they were read, with all columns of their source."""
         table = self.read.get(part, self.read["train"])
         return table.take(np.flatnonzero(np.isin(table.rows[ROW].to_numpy(), self.parts[part].rows[ROW].to_numpy())))
+
+    def values(self, part: str, column: str) -> list[str | None]:
+        """The value of a further column of each row of a part, as `columns.values_of` gives it."""
+        return columns.values_of(self.parts[part], self.read.get(part, self.read["train"]), column, self.columns)
 
     @property
     def labels(self) -> Labels:
@@ -139,7 +144,7 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     recipe.refuse_unused(task.name)
     given |= {beside.column_of(head.name): head.label for head in recipe.aux}
     chosen = columns.choose(read["train"], task.schema.columns, given)
-    notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by])
+    notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by, recipe.evaluate_by])
     wanted = [column for column in task.schema.columns if column.name in chosen]
     tables: dict[str, Table] = {}
     for name, table in read.items():
@@ -176,6 +181,8 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     notes += divided.notes
     if is_labelled and has_knob(task.name, "min_class_rows"):
         notes += classes.single_row_notes(parts["train"])
+    if recipe.evaluate_by is not None:
+        _check_evaluated(recipe.evaluate_by, parts, read, chosen)
     problem = task.bind(parts, recipe)
     if best_by is not None:
         problem = replace(problem, evaluator=replace(problem.evaluator, best_by=best_by))
@@ -248,6 +255,15 @@ def unlabelled(
     return faults.usable(raw, _ready(schema, wanted, has_targets=False), "refuse")
 
 
+def _check_evaluated(column: str, parts: Mapping[str, Table], read: Mapping[str, Table], used: Mapping[str, str]) -> None:
+    """Refuses `evaluate_by` where no rows are held back, or they lack that column."""
+    held_back = [name for name in ("validation", "test") if name in parts]
+    if not held_back:
+        raise RecipeError(f"evaluate_by: found {column!r}, but no rows are held back. Give validation or test rows.")
+    for name in held_back:
+        slices.by_values(columns.values_of(parts[name], read.get(name, read["train"]), column, used), column)
+
+
 def labelled(
     rows: Any,
     task_name: str,
@@ -255,8 +271,8 @@ def labelled(
     trained_on: Mapping[str, str],
     data_dir: str | Path | None = None,
     readings: Mapping[str, Any] | None = None,
-) -> Table:
-    """Rows to score, as a table of the canonical columns, labels included.
+) -> tuple[Table, Table]:
+    """Rows to score, as a table of the canonical columns, labels included, and the table as it was read.
 
     Of a benchmark they are the test rows if those have labels, else the validation rows.
 
@@ -272,4 +288,4 @@ def labelled(
     given = {name: used if used in table.names() else None for name, used in trained_on.items()}
     wanted = [column for column in schema.columns if column.name in trained_on]
     raw = columns.canonical(table, columns.choose(table, wanted, given))
-    return faults.usable(raw, _ready(schema, wanted, readings), "refuse")
+    return faults.usable(raw, _ready(schema, wanted, readings), "refuse"), table

@@ -6,7 +6,7 @@ import functools
 import resource
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -291,12 +291,16 @@ class Run:
             return []
         return records(self.answers(table, batch_size=batch_size), self.problem.predictor.names)
 
-    def evaluate(self, data: Any, *, data_dir: str | Path | None = None, batch_size: int = 64) -> dict[str, Any]:
+    def evaluate(
+        self, data: Any, *, by: str | None = None, data_dir: str | Path | None = None, batch_size: int = 64
+    ) -> dict[str, Any]:
         """Metrics of its answers to labelled rows, over the whole set.
 
         Args:
             data: Rows in any form that `kft.fit` takes, with the columns it was trained on. Of a benchmark the test
                 rows are scored if those have labels, else the validation rows.
+            by: A column that is neither read nor learnt, such as the language: the metrics of the rows of each of its
+                values are added, as `by`, with their mean and the worst.
             data_dir: The directory of a benchmark's files, as for `kft.fit`.
             batch_size: Rows in one forward pass.
 
@@ -304,11 +308,16 @@ class Run:
             DataError: Anything that is wrong with the rows; a label that training never saw.
         """
         from kft import dataset
+        from kft.data import columns as named
 
         readings = self.manifest.get("readings") or self._inferred_readings()
         columns, schema = self.manifest["columns"], self.problem.schema
-        table = dataset.labelled(data, self.task.name, schema, columns, data_dir, readings)
-        return self.scored(table, batch_size=batch_size)[0]
+        table, read = dataset.labelled(data, self.task.name, schema, columns, data_dir, readings)
+        values = None if by is None else named.values_of(table, read, by, columns)
+        scores, answers = self.scored(table, batch_size=batch_size)
+        if by is None or values is None:
+            return scores
+        return {**scores, "by": {by: self.scored_by(table, by, values, answers, batch_size=batch_size)}}
 
     def _inferred_readings(self) -> dict[str, Any] | None:
         """How labels are read, by their names alone: of a run whose manifest does not say it."""
@@ -345,6 +354,22 @@ class Run:
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Metrics of the rows of a table, and the answers that they are of; see `Fitted.scores`."""
         return self.fitted.scores(table, store, stream, batch_size=batch_size)
+
+    @_one_thread_at_a_time
+    def scored_by(
+        self,
+        table: Table,
+        column: str,
+        values: Sequence[str | None],
+        answers: Mapping[str, np.ndarray],
+        *,
+        batch_size: int = 64,
+    ) -> dict[str, Any]:
+        """Metrics of the rows of each value of a column; see `Fitted.scores_by` and `kft.evaluation.slices.summary`."""
+        from kft.evaluation import kinds, slices
+
+        found = self.fitted.scores_by(table, values, answers, column, batch_size=batch_size)
+        return slices.summary(found, kinds.of(self.task.name, self.labels), num_without=list(values).count(None))
 
     @_one_thread_at_a_time
     def answers(self, table: Table, store: Store | None = None, *, batch_size: int = 64) -> dict[str, np.ndarray]:

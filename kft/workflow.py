@@ -177,6 +177,10 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
         results = {name: done.scored(data.parts[name], ready.stores[name], ready.streams[name]) for name in held_back}
         scores: dict[str, Any] = {name: result[0] for name, result in results.items()}
         found = {name: result[1] for name, result in results.items()}
+        if (by := ready.recipe.evaluate_by) is not None:
+            for name in held_back:
+                values = data.values(name, by)
+                scores[name] = {**scores[name], "by": {by: done.scored_by(data.parts[name], by, values, found[name])}}
         cost = {
             "train_s": outcome.position.train_s,
             "examples_per_s": outcome.examples_per_s,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kft.data.table import GROUP, ROW, Table
 from kft.errors import DataError, did_you_mean
@@ -129,6 +130,36 @@ def canonical(table: Table, chosen: Mapping[str, str], split_by: str | None = No
             )
         rows = rows.append_column(GROUP, group.cast(pa.large_string()))
     return replace(table, rows=rows)
+
+
+def values_of(table: Table, read: Table, column: str, used: Mapping[str, str]) -> list[str | None]:
+    """The value of a further column of each row, as text; None where a row has none.
+
+    Args:
+        table: The rows, made of some of those of `read`.
+        read: The table as it was read, with all columns of its source.
+        column: The column's name there.
+        used: Canonical column name to the name in the source: what the task reads or learns.
+
+    Raises:
+        DataError: There is no such column, the task reads or learns it, or it holds lists.
+    """
+    if column not in read.names():
+        raise DataError(
+            f"{read.source}: has no column {column!r} to score rows by.{did_you_mean(column, read.names())} {_found(read)}"
+        )
+    for name, own in used.items():
+        if own == column:
+            raise DataError(
+                f"{read.source}: column {column!r} is the {name} of the task; expected a column that is neither read "
+                "nor learnt, such as a language."
+            )
+    values = read.rows[column]
+    if pa.types.is_nested(values.type):
+        raise DataError(f"{read.source}: column {column!r} holds {values.type}; expected text to score rows by.")
+    places = pc.index_in(table.rows[ROW], value_set=read.rows[ROW])
+    texts = [None if value is None else str(value) for value in values.take(places).to_pylist()]
+    return [text or None for text in texts]
 
 
 def left_out(table: Table, used: Iterable[str | None], most: int = 10) -> list[str]:

@@ -28,6 +28,11 @@ class RowKnobs(Section):
         "Column whose equal values keep rows on one side of a split. Default: texts that several rows share, as a "
         "context, a premise or an anchor.",
     )
+    evaluate_by: str | None = rows(
+        None,
+        "Column that is neither read nor learnt, such as the language: validation and test rows are scored for each of "
+        "its values besides.",
+    )
     allow_leaks: bool = rows(False, "Go on though rows of train stand in test too.")
     bad_rows: Literal["refuse", "drop"] = rows(
         "refuse",

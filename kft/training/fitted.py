@@ -16,9 +16,9 @@ from kft.data.batches import Batch
 from kft.data.store import Store
 from kft.data.streams import Stream
 from kft.data.table import Table
-from kft.evaluation import metric
+from kft.evaluation import metric, slices
 from kft.losses.objective import STREAM
-from kft.tasks.task import Generated, Problem
+from kft.tasks.task import Answers, Generated, Problem
 from kft.text.tokens import Encoder
 from kft.training import inference
 from kft.training.devices import Devices
@@ -108,13 +108,37 @@ class Fitted:
             stream: The rows as the network is evaluated on them by its losses, if they are there already.
             batch_size: Rows in one forward pass.
         """
+        has_answers = self.problem.evaluator.has_answers
+        answers = self.answers(table, store, batch_size=batch_size) if has_answers else {}
+        return self._judged(table, answers, stream, batch_size), answers
+
+    def scores_by(
+        self, table: Table, values: Sequence[str | None], answers: Answers, column: str, *, batch_size: int
+    ) -> dict[str, dict[str, Any]]:
+        """Metrics of the rows of each value of a column, as if they were all there are.
+
+        Args:
+            table: With all canonical columns.
+            values: The column's value of each row; rows of None are in no part.
+            answers: To the rows of the table, as `scores` gives them.
+            column: Its name, for messages.
+            batch_size: Rows in one forward pass, of problems that are judged by their losses.
+        """
+        scores = {}
+        for value, rows in slices.by_values(values, column).items():
+            of_rows = {name: answered[rows] for name, answered in answers.items()}
+            found = self._judged(table.take(rows), of_rows, None, batch_size)
+            scores[value] = {**found, "num_rows": len(rows)}
+        return scores
+
+    def _judged(self, table: Table, answers: Answers, stream: Stream | None, batch_size: int) -> dict[str, Any]:
+        """The metrics of answers, and of the losses where there are metrics of them."""
         evaluator = self.problem.evaluator
-        answers = self.answers(table, store, batch_size=batch_size) if evaluator.has_answers else {}
         scores = evaluator.of_answers(answers, table) if evaluator.has_answers else {}
         if not evaluator.is_by_losses:
-            return scores, answers
+            return scores
         means = self.mean_losses(self.stream(table) if stream is None else stream, batch_size=batch_size)
-        return {**evaluator.of_losses(means), **scores}, answers
+        return {**evaluator.of_losses(means), **scores}
 
     def validated(self, table: Table, stream: Stream, num_updates: int, *, batch_size: int) -> dict[str, float]:
         """What judges a model while it trains: its loss and the single numbers among its metrics.
