@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from kft.calls import check, fit, plan
     from kft.recipe import Recipe
     from kft.run import Run, load
+    from kft.score_matrix import matrix
     from kft.workflow import resume
     from tuning.study import tune
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Run", "check", "fit", "load", "plan", "resume", "tune"]
+__all__ = ["Recipe", "Run", "check", "fit", "load", "matrix", "plan", "resume", "tune"]
 
 _HOME = {
     "Recipe": "kft.recipe",
@@ -26,6 +27,7 @@ _HOME = {
     "check": "kft.calls",
     "fit": "kft.calls",
     "plan": "kft.calls",
+    "matrix": "kft.score_matrix",
     "resume": "kft.workflow",
     "tune": "tuning.study",
 }

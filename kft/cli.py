@@ -20,6 +20,9 @@ from kft.flags import EXIT_CODES, Commands, InSections, knobs, quiet_option, rec
 from kft.recipe import Recipe
 
 MOST_CLASSES = 100
+by_option = click.option(
+    "--by", metavar="COLUMN", help="Metrics for each value of this column too, such as the language of a row."
+)
 head_option = click.option("--head", metavar="NAME", help="Answer an earlier task, by its head that RUN has kept.")
 GARBAGE_THRESHOLD = 50_000
 """New objects after which Python looks for garbage, in place of 700 (2,000 from Python 3.13 on)."""
@@ -137,6 +140,32 @@ def evaluate(run: str, data: str, by: str | None, data_dir: str | None, head: st
     opened = kft.load(run) if head is None else kft.load(run).head(head)
     early.refuse_source(data, "evaluate", opened.recipe)
     _print_json(bounded(opened.evaluate(data, by=by, data_dir=data_dir)))
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--data", multiple=True, required=True, metavar="[NAME=]DATA", help="Rows to score, a file or benchmark.")
+@by_option
+@click.option("--metric", metavar="NAME", help="What the table shows. Default: what the answers are judged by.")
+@click.option("--data-dir", metavar="DIR", help=Recipe.model_fields["data_dir"].description)
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="json", show_default=True)
+def matrix(runs: tuple[str, ...], data: tuple[str, ...], by: str | None, metric: str | None, data_dir: str | None,
+           form: str) -> None:  # fmt: skip
+    """Scores each of RUNS on each of --data: what a model that was trained on one scores on the other.
+
+    \b
+    kft matrix runs/en runs/de --data en.tsv --data de.tsv --format text
+    kft matrix runs/en runs/de --data test.tsv --by language
+    """
+    import kft
+    from kft import early
+    from kft.score_matrix import named_sources
+
+    sources = named_sources(data)
+    for source in sources.values():
+        early.refuse_source(source, "evaluate", Recipe.of())
+    found = kft.matrix(runs, sources, by=by, metric=metric, data_dir=data_dir)
+    click.echo(str(found)) if form == "text" else _print_json(found.as_json())
 
 
 @main.command(epilog=EXIT_CODES)

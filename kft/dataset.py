@@ -255,7 +255,9 @@ def unlabelled(
     return faults.usable(raw, _ready(schema, wanted, has_targets=False), "refuse")
 
 
-def _check_evaluated(column: str, parts: Mapping[str, Table], read: Mapping[str, Table], used: Mapping[str, str]) -> None:
+def _check_evaluated(
+    column: str, parts: Mapping[str, Table], read: Mapping[str, Table], used: Mapping[str, str]
+) -> None:
     """Refuses `evaluate_by` where no rows are held back, or they lack that column."""
     held_back = [name for name in ("validation", "test") if name in parts]
     if not held_back:

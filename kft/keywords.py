@@ -40,6 +40,7 @@ class SharedKnobs(TypedDict, total=False):
     validation: Any
     test: Any
     split_by: str | None
+    evaluate_by: str | None
     allow_leaks: bool
     bad_rows: Literal["refuse", "drop"]
 

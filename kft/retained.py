@@ -148,7 +148,7 @@ def _asked(asked: Retain, before: Run | None, recipe: Recipe) -> Earlier:
         return _language(asked, recipe)
     readings = run.manifest.get("readings")
     task, columns = run.task.name, run.manifest["columns"]
-    rows = dataset.labelled(asked.data, task, run.problem.schema, columns, recipe.data_dir, readings)
+    rows, _ = dataset.labelled(asked.data, task, run.problem.schema, columns, recipe.data_dir, readings)
     return Earlier(asked.name or _name_of(run), run, rows, learnt_in=run)
 
 
@@ -168,7 +168,7 @@ def _language(asked: Retain, recipe: Recipe) -> Earlier:
     labels = {"objective": "clm", "mask_rate": Recipe.model_fields["mask_rate"].default}
     own = Recipe.of(preset=recipe.preset, task="pretrain", seed=recipe.seed)
     problem = task.restore(labels, own)
-    rows = dataset.labelled(asked.data, "pretrain", problem.schema, {"text": "text"}, recipe.data_dir)
+    rows, _ = dataset.labelled(asked.data, "pretrain", problem.schema, {"text": "text"}, recipe.data_dir)
     content = {"kft": "", "task": "pretrain", "columns": {"text": "text"}, "texts": ["text"], "preset": recipe.preset}
     run = Run(Path(recipe.preset), problem, {**content, "labels": labels})
     run.recipe = own

@@ -146,7 +146,8 @@ def values_of(table: Table, read: Table, column: str, used: Mapping[str, str]) -
     """
     if column not in read.names():
         raise DataError(
-            f"{read.source}: has no column {column!r} to score rows by.{did_you_mean(column, read.names())} {_found(read)}"
+            f"{read.source}: has no column {column!r} to score rows by.{did_you_mean(column, read.names())} "
+            f"{_found(read)}"
         )
     for name, own in used.items():
         if own == column:

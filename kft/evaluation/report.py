@@ -13,6 +13,7 @@ from kft import disk
 from kft.evaluation.classification import MOST_LABELS
 from kft.evaluation.drawing import Figure
 from kft.evaluation.metric import BETTER, Kind, Metric, number
+from kft.evaluation.slices import sentence
 from kft.evaluation.verdict import verdict
 
 # In the table of all numbers, but no tiles: they say what accuracy and macro F1 say already.
@@ -71,6 +72,7 @@ def write(
         headline=kind.headline,
         better=BETTER[kind.headline.direction],
         figures=figures,
+        slices=_slices(values, kind),
         labels=_labels(values),
         num_labels_shown=_NUM_LABELS_SHOWN,
         most_labels=MOST_LABELS,
@@ -112,6 +114,27 @@ def _labels(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The labels with their scores, weakest first and those without rows last."""
     rows = [{"id": i, "name": name, **score} for i, (name, score) in enumerate(values.get("per_class", {}).items())]
     return sorted(rows, key=lambda row: (row["support"] == 0, row["f1"]))
+
+
+def _slices(values: Mapping[str, Any], kind: Kind) -> list[tuple[str, list[list[str]]]]:
+    """For each column that rows are scored by: a sentence, and a table of its values, the worst first."""
+    found = []
+    for column, about in values.get("by", {}).items():
+        named = about["values"]
+        known = [metric for metric in kind.metrics if any(metric.name in each for each in named.values())]
+        known.sort(key=lambda metric: not metric.headline)
+        headline, sign = kind.headline.name, 1 if kind.headline.direction == "max" else -1
+        order = sorted(named, key=lambda name: (headline not in named[name], sign * named[name].get(headline, 0.0)))
+        rows = [
+            [name, _cell(named[name]["num_rows"])]
+            + [
+                metric.written(named[name][metric.name]) if metric.name in named[name] else _cell(None)
+                for metric in known
+            ]
+            for name in order
+        ]
+        found.append((sentence(column, about, kind), [[column, "num_rows", *(m.name for m in known)], *rows]))
+    return found
 
 
 def _example(example: Mapping[str, Any]) -> dict[str, Any]:
