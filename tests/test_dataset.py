@@ -98,7 +98,7 @@ def test_labels_are_read_as_those_of_the_training_rows(tmp_path):
     valid.write_text("text,label\n" + "".join(f"lamp {i},{['1.0', '2.0'][i % 2]}\n" for i in range(20)))
     found = kft.check(str(train), validation=str(valid))
     assert set(found.parts["validation"].texts("label")) == {"1.0", "2.0"}
-    again = dataset.labelled(str(valid), "classify", found.task.schema, found.columns, readings=found.readings)
+    again, _ = dataset.labelled(str(valid), "classify", found.task.schema, found.columns, readings=found.readings)
     assert set(again.texts("label")) == {"1.0", "2.0"}
     assert json.loads(json.dumps(found.readings)) == found.readings == {"label": {"numbers": False}}
 
