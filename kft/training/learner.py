@@ -42,6 +42,7 @@ class Learner(keras.Model):
         self.network, self.first_update = network, first_update
         self.objective = objective
         self.latest = [Latest(LOSS_PREFIX + term.name) for term in objective.terms]
+        self.num_updates: Any = None
         self.built = True  # the network is
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
@@ -52,12 +53,22 @@ class Learner(keras.Model):
     ) -> Any:
         """The sum of the terms, each of them computed once and kept for the logs."""
         total = 0.0
+        num_updates = self.optimizer.iterations if self.num_updates is None else self.num_updates
         for term, latest in zip(self.objective.terms, self.latest, strict=True):
             loss = term.of_batch(y_pred[term.stream], y[term.stream], sample_weight[term.name])
-            loss = term.weight_at(self.optimizer.iterations, self.first_update) * loss
+            loss = term.weight_at(num_updates, self.first_update) * loss
             latest.update_state(loss)
             total = total + loss
         return total
+
+    def compute_loss_and_updates(self, *arguments: Any, optimizer_variables: Any = None, **settings: Any) -> Any:
+        """Keras's for JAX, where the loss sees no variable of the optimizer: the count of its updates is handed on."""
+        if optimizer_variables is not None:
+            place = [id(variable) for variable in self.optimizer.variables].index(id(self.optimizer.iterations))
+            self.num_updates = optimizer_variables[place]
+        found = super().compute_loss_and_updates(*arguments, optimizer_variables=optimizer_variables, **settings)
+        self.num_updates = None
+        return found
 
 
 class RowValues(keras.Model):

@@ -1,5 +1,9 @@
 """The Learner sums the terms of an objective, over rows of several sources."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -12,7 +16,7 @@ from kft.losses.objective import IS_REAL, Objective, Term
 from kft.losses.row_losses import crossentropy
 from kft.recipe import Recipe
 from kft.text.encoded import Encoded
-from kft.training import checkpoints, devices, history, loop, trainers
+from kft.training import checkpoints, devices, history, loop, spans, trainers
 
 ENCODER = SimpleNamespace(pad_values={"token_ids": 0}, mask_names=())
 
@@ -35,7 +39,7 @@ def objective(weight=0.5):
     return Objective((Term("two", loss("two")), Term("three", loss("three"), weight=weight, stream="others")))
 
 
-def prepared(asked, **knobs):
+def prepared(asked, begins=(0,), **knobs):
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     tokens = keras.Input((None,), dtype="int32", name="token_ids")
@@ -44,7 +48,9 @@ def prepared(asked, **knobs):
     heads = {name: keras.layers.Dense(size, name=name)(pooled) for name, size in (("two", 2), ("three", 3))}
     recipe = Recipe.of(**{"batch_size": 3, "warmup_steps": 0, "epochs": 2, **knobs})
     network = keras.Model({"token_ids": tokens}, heads)
-    return trainers.prepare(network, asked, recipe, devices.choose("none", "float32"), peak=1e-2, batches_per_epoch=4)
+    span = spans.spans_of(recipe, 4, begins)[-1]
+    chosen = devices.choose("none", "float32")
+    return trainers.prepare(network, asked, recipe, chosen, peak=1e-2, batches_per_epoch=4, span=span)
 
 
 def trained(trainer, folder, start=None):
@@ -68,6 +74,26 @@ def test_the_loss_is_the_weighted_sum_of_the_terms(tmp_path):
 def test_a_weight_may_depend_on_the_updates_made(tmp_path):
     trained(prepared(objective(weight=lambda update: keras.ops.where(update < 2, 0.0, 1.0))), tmp_path)
     assert [record["loss_three"] > 0 for record in steps(tmp_path)] == [False] * 2 + [True] * 6
+
+
+def test_updates_of_earlier_stages_are_among_them(tmp_path):
+    asked = objective(weight=lambda update: keras.ops.where(update < 6, 1.0, 0.0))
+    trained(prepared(asked, begins=(0, 1)), tmp_path)  # the first of its updates is the fifth of the fit
+    assert [record["loss_three"] > 0 for record in steps(tmp_path)] == [True] * 2 + [False] * 6
+
+
+@pytest.mark.slow
+def test_so_it_may_on_jax(tmp_path):
+    script = (
+        "import keras, pathlib, sys; from test_learner import objective, prepared, steps, trained\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "trained(prepared(objective(weight=lambda update: keras.ops.where(update < 2, 0.0, 1.0))), folder)\n"
+        "assert [record['loss_three'] > 0 for record in steps(folder)] == [False] * 2 + [True] * 6"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_term_without_weight_moves_nothing(tmp_path):
