@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import dataset, identity, retained, row_tokens, run, run_directory
+from kft import dataset, identity, kept_pieces, retained, row_tokens, run, run_directory
 from kft.accelerate import passes, sparse_embeddings
 from kft.data import tokenise
 from kft.data.store import Store, sliced
@@ -192,6 +192,8 @@ def build(
         )
     preset = _preset(recipe, data)
     with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
+        pruned = kept_pieces.pruned(recipe, data, preset, chosen.precision) if recipe.prune_vocabulary else None
+        preset = pruned.preset if pruned else preset
         model = data.problem.build.model(preset, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed)
         peak, head_peak = _learning_rates(recipe, model)
         transfer = application.apply(
@@ -205,6 +207,9 @@ def build(
         )
         model.preprocessor.sequence_length = row_tokens.max_length(recipe, data, model)
         stores, cache_notes = row_tokens.stores(data, model)
+        if pruned is not None:
+            pruned.check(stores)
+            cache_notes = (*cache_notes, pruned.note)
         unknown_share = row_tokens.unknown_tokens(data, model.preprocessor.tokenizer)
         planned = [step["train"] for step in trainers.plan({"train": stores["train"]}, recipe, chosen, epoch=0)]
         examples, objective = data.problem.examples, data.problem.objective

@@ -17,6 +17,7 @@ class SharedKnobs(TypedDict, total=False):
     preset: str | Path
     transfer: str
     cache_features: bool
+    prune_vocabulary: bool | str
     aux: Mapping[str, Any] | Sequence[Mapping[str, Any]]
     max_length: int | Literal["auto"]
     num_layers: int | None

@@ -43,6 +43,14 @@ class ModelKnobs(Section):
         "says what is kept, what it saves and what it takes.",
         not_with={"transfer": ["full"]},
     )
+    prune_vocabulary: bool | str = model(
+        False,
+        "Keep only the pieces of the preset's vocabulary that the rows at hand need, and single characters: true, or a "
+        "text file whose lines are kept for too. Rows of the fit have the same tokens; other texts may be cut into "
+        "smaller pieces.",
+        tasks=[task for task in TASKS if task != "pretrain"],
+        not_with={"preset": ["scratch:bert", "scratch:gpt2"]},
+    )
     aux: list[Aux] = model(
         [],
         "Further heads on the same rows, each with a task (classify, regress, multilabel or ordinal), the column that "
@@ -74,6 +82,15 @@ class ModelKnobs(Section):
             if name != "task" and (given := values.get(name, "auto")) not in ("auto", value):
                 raise ValueError(f"{name}: found {quoted(given)}, but task={asked} is {name}={value}. Leave one out.")
         return {**values, **meant}
+
+    @pydantic.field_validator("prune_vocabulary", mode="before")
+    @classmethod
+    def _switch_or_path(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        if value == "":
+            raise ValueError("expected true, false or a text file")
+        return value
 
     @pydantic.field_validator("task")
     @classmethod
