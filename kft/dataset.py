@@ -144,7 +144,8 @@ def gather(recipe: Recipe, train: Any, validation: Any, test: Any) -> Dataset:
     recipe.refuse_unused(task.name)
     given |= {beside.column_of(head.name): head.label for head in recipe.aux}
     chosen = columns.choose(read["train"], task.schema.columns, given)
-    notes += columns.left_out(read["train"], [*chosen.values(), recipe.split_by, recipe.evaluate_by])
+    kept = registry.find(train)[0].kept if named else ()
+    notes += columns.left_out(read["train"], [*chosen.values(), *kept, recipe.split_by, recipe.evaluate_by])
     wanted = [column for column in task.schema.columns if column.name in chosen]
     tables: dict[str, Table] = {}
     for name, table in read.items():

@@ -309,12 +309,14 @@ class Run:
         """
         from kft import dataset
         from kft.data import columns as named
+        from kft.datasets import official
 
         readings = self.manifest.get("readings") or self._inferred_readings()
         columns, schema = self.manifest["columns"], self.problem.schema
         table, read = dataset.labelled(data, self.task.name, schema, columns, data_dir, readings)
         values = None if by is None else named.values_of(table, read, by, columns)
         scores, answers = self.scored(table, batch_size=batch_size)
+        scores = {**scores, **official.metrics(read, table, answers, self.labels)}
         if by is None or values is None:
             return scores
         return {**scores, "by": {by: self.scored_by(table, by, values, answers, batch_size=batch_size)}}

@@ -17,6 +17,7 @@ import numpy as np
 from kft import dataset, disk, early, identity, job, retained, row_tokens, run, run_directory
 from kft.data.store import Store
 from kft.dataset import Dataset
+from kft.datasets import official
 from kft.errors import OutOfMemory, PresetError, RunError, TrainingError, printable
 from kft.evaluation import figures, kinds, metric, report
 from kft.job import Job
@@ -177,6 +178,9 @@ def _carry_out(ready: Job, run_dir: Path, start: Path | None, quiet: bool) -> Ru
         results = {name: done.scored(data.parts[name], ready.stores[name], ready.streams[name]) for name in held_back}
         scores: dict[str, Any] = {name: result[0] for name, result in results.items()}
         found = {name: result[1] for name, result in results.items()}
+        for name in held_back:
+            read = data.read.get(name, data.read["train"])
+            scores[name] = {**scores[name], **official.metrics(read, data.parts[name], found[name], done.labels)}
         if (by := ready.recipe.evaluate_by) is not None:
             for name in held_back:
                 values = data.values(name, by)

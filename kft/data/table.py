@@ -35,6 +35,7 @@ class Table:
             none.
         readings: By column, what was inferred from the values of the training rows and holds for every other part too:
             see `kft.data.targets`. JSON.
+        benchmark: The name of the benchmark that the rows are of, as they were read; empty for others.
     """
 
     rows: pa.Table
@@ -42,6 +43,7 @@ class Table:
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     readings: Mapping[str, Any] = field(default_factory=dict)
+    benchmark: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -173,6 +173,12 @@ class Benchmark:
         variant_pattern: A regular expression for more variants than can be listed.
         only: Columns whose value has to be the variant, in files that hold several.
         note: What else a user should know.
+        expand: (a row of the file or the hub) to the rows that it stands for; None where it stands for itself. They are
+            numbered one after another.
+        kept: Further columns, by the names that they have in rows, that no model reads: what `official` and
+            `kft.submissions` need.
+        official: (by name the columns of all rows, `(rows, labels)` scores, names of the labels) to official metrics
+            that are none of single rows; None where there are none.
     """
 
     task: str
@@ -185,6 +191,9 @@ class Benchmark:
     variant_pattern: str = ""
     only: tuple[str, ...] = ()
     note: str = ""
+    expand: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None = None
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    official: Callable[[Mapping[str, Any], Any, Any], dict[str, float]] | None = None
 
     @property
     def parts(self) -> set[str]:

@@ -54,7 +54,7 @@ def read(name: str, part: str, data_dir: str | Path | None) -> Table:
     if not len(table):
         which = f" of {variant}" if variant else ""
         raise DataError(f"{source}: holds no rows{which}, expected the {part} rows of {name}.")
-    return Table(table, source, tuple(notes), tuple(dict.fromkeys(benchmark.labels.values())))
+    return Table(table, source, tuple(notes), tuple(dict.fromkeys(benchmark.labels.values())), benchmark=name)
 
 
 def _locate(benchmark: Benchmark, variant: str, name: str, part: str, data_dir: Path) -> tuple[Path, Reader]:
@@ -121,12 +121,13 @@ def _canonical(
 ) -> Iterator[tuple[int, dict[str, Any], int]]:
     """The rows of the variant with canonical columns, and labels by name."""
     chosen: dict[str, list[str]] = {}
-    for number, row, size in rows:
+    for number, row, size in _expanded(rows, benchmark, source):
         if not chosen:
             chosen = {name: _sources(row, wanted, source) for name, wanted in benchmark.columns.items()}
+            chosen |= {name: _sources(row, wanted, source) for name, wanted in benchmark.kept.items()}
         if any(row.get(name, variant) != variant for name in benchmark.only):
             continue
-        found = {name: _value(row, columns, benchmark.columns[name]) for name, columns in chosen.items()}
+        found = {name: _value(row, columns, benchmark.columns.get(name, ())) for name, columns in chosen.items()}
         if found.get("label") is not None:
             label = str(found["label"])
             if names and label not in names:
@@ -134,6 +135,26 @@ def _canonical(
                 raise DataError(f"{source}, row {number}: the {chosen['label'][0]} is {label!r}, expected {expected}.")
             found["label"] = names.get(label, label)
         yield number, found, size
+
+
+def _expanded(rows: Iterable[NumberedRow], benchmark: Benchmark, source: str) -> Iterator[NumberedRow]:
+    """The rows that those of a file stand for, numbered one after another where these are several."""
+    if benchmark.expand is None:
+        yield from rows
+        return
+    rank = 0
+    for number, row, size in rows:
+        try:
+            several = benchmark.expand(row)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{source}, row {number}: is not as in the release ({type(error).__name__}: {error}). Is this the file "
+                "of the official release?"
+            ) from None
+        for one in several:
+            rank += 1
+            yield rank, one, size
+            size = 0
 
 
 def _sources(row: Mapping[str, Any], wanted: tuple[str, ...] | Made, source: str) -> list[str]:

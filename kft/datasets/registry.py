@@ -1,4 +1,4 @@
-"""The benchmarks that kft knows by name. Adding one is an entry of `BENCHMARKS`, or of `STRUCTURED`."""
+"""The benchmarks that kft knows by name. Adding one is an entry of `BENCHMARKS`, `STRUCTURED` or `REASONING`."""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 from kft.datasets import layouts
 from kft.datasets.layouts import Benchmark, File, Hub, Made
 from kft.datasets.structured import STRUCTURED
+from kft.datasets.superglue import REASONING
 from kft.errors import RecipeError, did_you_mean
 
 
@@ -240,6 +241,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         hub=Hub("legacy-datasets/banking77"),
         note="the release has no validation rows",
     ),
+    **REASONING,
     **STRUCTURED,
 }
 
