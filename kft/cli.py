@@ -176,7 +176,12 @@ def matrix(runs: tuple[str, ...], data: tuple[str, ...], by: str | None, metric:
     "--output", metavar="FILE", help="Where the answers go, one JSON object a line. Default: standard output."
 )
 @head_option
-def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | None, head: str | None) -> None:
+@click.option("--format", "form", type=click.Choice(["glue", "superglue", "squad"]),
+              help="Write the files of a submission into the folder --output: the test rows of the benchmark --input "
+                   "(glue, superglue), or the questions of a file (squad).")  # fmt: skip
+@click.option("--data-dir", metavar="DIR", help="Directory with the files of the benchmark of --format.")
+def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | None, head: str | None,
+            form: str | None, data_dir: str | None) -> None:  # fmt: skip
     """Answers TEXTS, the rows of --input, or each line of standard input, with the model of RUN.
 
     For a model of two texts, give them one after the other: `kft predict runs/pairs "A cat." "An animal."`.
@@ -184,6 +189,11 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
     import kft
     from kft.readers import inputs
 
+    if form is not None:
+        _submit(run, head, form, texts, source, output, data_dir)
+        return
+    if data_dir is not None:
+        raise errors.RecipeError(f"--data-dir: found {data_dir!r} without --format. Leave it out, or name a format.")
     if output:
         writable.require_writable(output, errors.RecipeError, unlike=[source or "/dev/stdin"])
     for text in texts:
@@ -205,6 +215,24 @@ def predict(run: str, texts: tuple[str, ...], source: str | None, output: str | 
         disk.write_output(output, content)
     else:
         click.echo(content, nl=False)
+
+
+def _submit(run: str, head: str | None, form: str, texts: tuple[str, ...], source: str | None, output: str | None,
+            data_dir: str | None) -> None:  # fmt: skip
+    """Writes the files of a submission, and prints their paths."""
+    import kft
+    from kft import submitted
+
+    if texts or source is None or output is None:
+        raise errors.RecipeError(
+            f"--format {form}: give the rows as --input (a benchmark such as glue:sst2; for squad a file) and a folder "
+            "as --output, and no texts."
+        )
+    if Path(output).exists() and not Path(output).is_dir():
+        raise errors.RecipeError(f"--output {output}: is a file; --format {form} writes into a folder.")
+    opened = kft.load(run) if head is None else kft.load(run).head(head)
+    for path in submitted.write(opened, form, source, output, data_dir):
+        click.echo(path)
 
 
 def _lines_of_input() -> list[str]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kft.data.mapped import memory_mapped
 from kft.data.table import Table
 from kft.datasets import layouts, registry
-from kft.datasets.layouts import Benchmark, Made, Reader, Rows
+from kft.datasets.layouts import Benchmark, File, Made, Reader, Rows
 from kft.errors import DataError
 from kft.readers import memory
 from kft.readers.objects import NumberedRow, object_batches
@@ -55,6 +56,33 @@ def read(name: str, part: str, data_dir: str | Path | None) -> Table:
         which = f" of {variant}" if variant else ""
         raise DataError(f"{source}: holds no rows{which}, expected the {part} rows of {name}.")
     return Table(table, source, tuple(notes), tuple(dict.fromkeys(benchmark.labels.values())), benchmark=name)
+
+
+def read_unlabelled(name: str, file: File, kept: Mapping[str, tuple[str, ...]], data_dir: str | Path) -> Table:
+    """The rows of a file of a benchmark's release without their labels, such as test rows.
+
+    Args:
+        name: Of the benchmark.
+        file: Which file, and what reads it.
+        kept: Further columns, as in `Benchmark.kept`.
+        data_dir: The directory that the release was unpacked in, or the benchmark's own folder there.
+
+    Raises:
+        DataError: The file is not there, or a column or row is not as in the release.
+    """
+    benchmark, variant = registry.find(name)
+    columns = {column: made for column, made in benchmark.columns.items() if column != "label"}
+    benchmark = replace(benchmark, columns=columns, kept={**benchmark.kept, **kept}, layouts=({"test": file},))
+    path, reader = _locate(benchmark, variant, name, "test", Path(data_dir))
+    source, notes = str(path), list[str]()
+    try:
+        with closing(reader(path, notes)) as rows:
+            table = memory_mapped(object_batches(_canonical(rows, benchmark, variant, {}, source), source), source)
+    except OSError as error:
+        raise DataError(f"{name}: the test rows cannot be read ({error}).") from error
+    if not len(table):
+        raise DataError(f"{source}: holds no rows, expected the test rows of {name}.")
+    return Table(table, source, tuple(notes))
 
 
 def _locate(benchmark: Benchmark, variant: str, name: str, part: str, data_dir: Path) -> tuple[Path, Reader]:

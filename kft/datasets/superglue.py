@@ -227,7 +227,7 @@ REASONING: dict[str, Benchmark] = {
     "glue:ax": _diagnostic(
         "diagnostic/diagnostic-full.tsv",
         Hub("nyu-mll/glue", "ax"),
-        {"text": ("Premise", "premise"), "text_pair": ("Hypothesis", "hypothesis")},
+        {"text": ("Premise", "premise", "sentence1"), "text_pair": ("Hypothesis", "hypothesis", "sentence2")},
         labels=THREE_WAYS,
         layouts=_only("diagnostic/diagnostic-full.tsv", layouts.tsv),
     ),
