@@ -13,7 +13,7 @@ from keras import ops
 from kft.accelerate.internals import tensorflow_backend
 from kft.accelerate.overrides import replaced
 from kft.errors import PresetError, RecipeError
-from kft.models import seeding
+from kft.models import prefix_lm, seeding
 from kft.models.presets import Preset, max_positions
 from kft.text import generation
 
@@ -39,21 +39,20 @@ def generator(preset: Preset, settings: Settings, max_length: int, dtype: str, s
         RecipeError: The model has no positions for so many new tokens.
     """
     _refuse_wrong_places(preset.backbone_class)
+    if prefix_lm.is_reader(preset.backbone_class):
+        model: Any = prefix_lm.prefix_model(preset, max_length, dtype, seed)
+        _refuse_too_long(preset, model.backbone, settings)
+        return model
     seeding.set_seed(seed)
     model_class: Any = preset.causal_lm_class()
     if model_class is None:
         raise PresetError(
             f"preset {preset.name!r} is a {preset.backbone_class.__name__}, which KerasHub has no generation for. "
-            "Expected a decoder, such as gpt2_base_en or a Llama, Gemma or Qwen, or an encoder with a decoder, such as "
-            "bart_base_en or t5_small_multi."
+            "Expected a decoder, such as gpt2_base_en or a Llama, Gemma or Qwen, an encoder with a decoder, such as "
+            "bart_base_en or t5_small_multi, or a BERT."
         )
     backbone, tokenizer = preset.backbone(dtype), preset.tokenizer()
-    positions = max_positions(backbone)
-    if positions and positions < settings["max_new_tokens"] + SHORTEST_PROMPT:
-        raise RecipeError(
-            f"max_new_tokens: found {settings['max_new_tokens']}, but {preset.name} has {positions} positions for "
-            f"prompt and response. Ask for at most {positions - SHORTEST_PROMPT}."
-        )
+    _refuse_too_long(preset, backbone, settings)
     preprocessor = model_class.preprocessor_cls(tokenizer)
     preprocessor.sequence_length = max_length
     if generation.pads_left(preprocessor):
@@ -64,6 +63,16 @@ def generator(preset: Preset, settings: Settings, max_length: int, dtype: str, s
     if generation.has_encoder(preprocessor):
         _keep_lengths(preprocessor)
     return model_class(backbone=backbone, preprocessor=preprocessor, compile=False)
+
+
+def _refuse_too_long(preset: Preset, backbone: Any, settings: Settings) -> None:
+    """Refuses responses longer than a model has positions for."""
+    positions = max_positions(backbone)
+    if positions and positions < settings["max_new_tokens"] + SHORTEST_PROMPT:
+        raise RecipeError(
+            f"max_new_tokens: found {settings['max_new_tokens']}, but {preset.name} has {positions} positions for "
+            f"prompt and response. Ask for at most {positions - SHORTEST_PROMPT}."
+        )
 
 
 def _refuse_wrong_places(backbone_class: type) -> None:

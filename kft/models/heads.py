@@ -264,7 +264,7 @@ def side_by_side(single: keras.Model, prefixes: Mapping[str, str]) -> keras.Mode
 
 def open_task(preset_dir: str, dtype: str = "float32") -> keras_hub.models.Task:
     """The fine-tuned task model that a run saved under `preset_dir`, weights, head and preprocessor included."""
-    from kft.models import encoders, multi_head  # noqa: F401  (register their models)
+    from kft.models import encoders, multi_head, prefix_lm  # noqa: F401  (register their models)
 
     preset_files.check(preset_dir)
     with skip_init.by_files():

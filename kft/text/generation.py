@@ -1,7 +1,9 @@
 """Prompts and responses to token features, and generated tokens back to text, in TensorFlow graph code.
 
-A decoder reads `<start> prompt separator response <end>`. A model with an encoder reads `<start> prompt <end>` there,
-and `<start> response <end>` in its decoder. The special tokens are those of KerasHub's preprocessor for the model.
+A decoder reads `<start> prompt separator response <end>`, and so does an encoder that writes: its separator is its end
+token, and its segments are 0 in the prompt and 1 in the response. A model with an encoder and a decoder reads
+`<start> prompt <end>` in the one, and `<start> response <end>` in the other. The special tokens are those of the
+preprocessor for the model.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from kft.text import characters, ragged
 from kft.text.prompts import SEPARATOR
+from kft.text.tokens import SequencePreprocessor
 
 TARGETS = "target_ids"  # the next token where that is part of the response, else NOT_LEARNT
 NOT_LEARNT = -1
@@ -23,6 +26,11 @@ WIDTHS = 32  # prompts are padded to a multiple of it, so that compilers see few
 def has_encoder(preprocessor: Any) -> bool:
     """Whether the model reads prompts with an encoder of its own."""
     return isinstance(preprocessor, keras_hub.models.Seq2SeqLMPreprocessor)
+
+
+def has_segments(preprocessor: Any) -> bool:
+    """Whether the model is an encoder that writes, which tells prompt and response apart by their segments."""
+    return isinstance(preprocessor, SequencePreprocessor)
 
 
 def pads_left(preprocessor: Any) -> bool:
@@ -52,7 +60,7 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
         features = _read_by_encoder(preprocessor, prompts)
         group = "decoder_"
     else:
-        start, end, pad = _special(preprocessor.packer, _has_start(preprocessor))
+        start, end, pad = _frame(preprocessor)
         separator = _separator(preprocessor, prompts)
         limit = preprocessor.sequence_length + 1 - len(start)
         room = limit - tf.minimum(ragged.lengths(separator)[:1], limit // 2)[0]
@@ -64,6 +72,9 @@ def encode(preprocessor: Any, texts: Sequence[tf.Tensor]) -> dict[str, tf.Tensor
     # The last token has no successor; the first is nobody's.
     tokens = tf.concat([before, responses], axis=1)[:, :-1]
     targets = tf.concat([(tf.zeros_like(before) + NOT_LEARNT)[:, 1:], responses], axis=1)
+    if has_segments(preprocessor):
+        segments = tf.concat([tf.zeros_like(before), tf.ones_like(responses)], axis=1)[:, :-1]
+        features = {"segment_ids": segments.to_tensor(0)}
     return {**features, **_padded(tokens, pad, group), f"{group}{TARGETS}": targets.to_tensor(NOT_LEARNT)}
 
 
@@ -90,7 +101,7 @@ def asked(
         read = {n: tf.cast(v, tf.bool) if n.endswith("padding_mask") else v for n, v in read.items()}
         width = len(start)
     else:
-        start, _, _ = _special(preprocessor.packer, _has_start(preprocessor))
+        start, _, _ = _frame(preprocessor)
         tokens = tf.concat([tokens, _separator(preprocessor, tokens)], axis=1)
         tokens = last(tokens, tf.fill([tf.shape(prompts)[0]], limit - len(start)))
         read, begun, group = {}, tf.concat([_column(start, tokens), tokens], axis=1), ""
@@ -101,6 +112,8 @@ def asked(
     ids = begun.to_tensor(pad)
     ids = tf.pad(ids, [[0, 0], [0, width + num_new - tf.shape(ids)[1]]], constant_values=pad)
     is_given = tf.sequence_mask(ragged.lengths(begun), width + num_new)
+    if has_segments(preprocessor):
+        read = {"segment_ids": tf.cast(~is_given, tf.int32)}
     return {**read, f"{group}token_ids": ids, f"{group}padding_mask": is_given}
 
 
@@ -180,9 +193,17 @@ def _read_by_encoder(preprocessor: Any, prompts: tf.RaggedTensor) -> dict[str, t
     return _padded(tokens, pad, "encoder_")
 
 
+def _frame(preprocessor: Any) -> tuple[list[int], list[int], int]:
+    """`_special` of a model that reads prompt and response as one row."""
+    if has_segments(preprocessor):
+        tokenizer = preprocessor.tokenizer
+        return [tokenizer.start_token_id], [tokenizer.end_token_id], tokenizer.pad_token_id
+    return _special(preprocessor.packer, _has_start(preprocessor))
+
+
 def _build(preprocessor: Any) -> None:
     """Makes the preprocessor's packers, which tell the special tokens of its family."""
-    if not preprocessor.built:
+    if not has_segments(preprocessor) and not preprocessor.built:
         preprocessor.build(None)
 
 
@@ -198,6 +219,8 @@ def _has_start(preprocessor: Any) -> bool:
 
 def _separator(preprocessor: Any, like: tf.RaggedTensor) -> tf.RaggedTensor:
     """The tokens of the separator in every row."""
+    if has_segments(preprocessor):
+        return _column([preprocessor.tokenizer.end_token_id], like)
     return preprocessor.tokenizer(tf.fill([like.nrows()], SEPARATOR))
 
 
