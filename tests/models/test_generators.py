@@ -175,11 +175,7 @@ def test_drawn_responses_begin_anew_with_their_seed(gpt2, decoding):
     assert responses(gpt2, PROMPTS, decoding="top_k", top_k=1) == responses(gpt2, PROMPTS)
 
 
-def test_a_model_without_generation_is_refused(tiny_preset, gpt2, tmp_path):
-    with pytest.raises(
-        PresetError, match="is a BertBackbone, which KerasHub has no generation for. Expected a decoder"
-    ):
-        generators.generator(presets.find(tiny_preset), SETTINGS, MAX_LENGTH, "float32", 0)
+def test_responses_longer_than_the_positions_are_refused(tmp_path):
     settings = {**SETTINGS, "max_new_tokens": 90}
     preset = save_preset("GPT2", str(tmp_path / "gpt2"))
     with pytest.raises(RecipeError, match="max_new_tokens: found 90, but .* has 96 positions .* Ask for at most 88"):

@@ -1,5 +1,7 @@
 """An encoder that writes: what each token sees, and that its responses are those of whole passes."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -82,6 +84,20 @@ def test_responses_are_learnt_saved_and_opened(quick, tiny_preset, tmp_path):
     again = kft.load(run.path)
     assert [answer["text"] for answer in again.predict(["the parcel", "the lamp"])] == texts
     assert again.evaluate(rows)["loss"] == pytest.approx(run.metrics["validation"]["loss"], abs=1e-5)
+
+
+def test_the_frozen_part_is_kept_with_its_mask(quick, tiny_preset, tmp_path):
+    rows = [
+        {"prompt": f"the {noun}", "response": f"is {word}"} for noun in ("lamp", "chair") for word in ("late", "lost")
+    ]
+    knobs = {**quick, "preset": tiny_preset, "max_new_tokens": 6, "max_steps": 3, "transfer": "last:1", "validation": 0}
+    losses = []
+    for is_kept in (True, False):
+        out = tmp_path / str(is_kept)
+        run = kft.fit(rows * 4, task="generate", cache_features=is_kept, out=str(out), **knobs)
+        lines = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if line["kind"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and len(losses[0]) == 3
 
 
 def test_other_encoders_are_refused_by_name(tmp_path):
