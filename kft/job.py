@@ -195,7 +195,8 @@ def build(
         pruned = kept_pieces.pruned(recipe, data, preset, chosen.precision) if recipe.prune_vocabulary else None
         preset = pruned.preset if pruned else preset
         model = data.problem.build.model(preset, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed)
-        peak, head_peak = _learning_rates(recipe, model)
+        num_parameters = pruned.num_parameters if pruned else presets.count_parameters(model.backbone)
+        peak, head_peak = _learning_rates(recipe, num_parameters)
         transfer = application.apply(
             model,
             recipe.transfer,
@@ -294,11 +295,11 @@ def _on_comparisons(objective: Objective, recipe: Recipe, chosen: Devices, micro
     ]
 
 
-def _learning_rates(recipe: Recipe, model: Any) -> tuple[float, float]:
+def _learning_rates(recipe: Recipe, num_parameters: int) -> tuple[float, float]:
     """Peak learning rates of backbone and head, as asked for or by the documented rules."""
     peak, head_peak = recipe.learning_rate, recipe.head_learning_rate
     if peak == "auto":
-        peak = rates.learning_rate(presets.count_parameters(model.backbone), recipe.transfer)
+        peak = rates.learning_rate(num_parameters, recipe.transfer)
     if head_peak == "auto":
         head_peak = rates.head_learning_rate(float(peak))
     return float(peak), float(head_peak)

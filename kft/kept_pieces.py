@@ -35,12 +35,14 @@ class Pruned:
         order: For each of its tokens, the id that it had.
         before: The tokens of each part, by the whole vocabulary.
         note: What the user should know.
+        num_parameters: Of the whole backbone, which the learning rate goes by: what was cut off does not compute.
     """
 
     preset: Preset
     order: np.ndarray
     before: Mapping[str, Store]
     note: str
+    num_parameters: int
 
     def check(self, stores: Mapping[str, Store]) -> None:
         """Compares the tokens of all rows with those by the whole vocabulary.
@@ -104,7 +106,7 @@ def pruned(recipe: Recipe, data: Dataset, preset: Preset, dtype: str) -> Pruned:
         f"backbone has {sizes[1]:,} parameters in place of {sizes[0]:,}. The rows of this fit have the same tokens; "
         "other texts may be cut into smaller pieces than by the whole vocabulary."
     )
-    return Pruned(replace(preset, ready=(cut, small)), order, before, note)
+    return Pruned(replace(preset, ready=(cut, small)), order, before, note, sizes[0])
 
 
 def _token_features(store: Store) -> list[str]:

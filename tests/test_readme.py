@@ -20,7 +20,7 @@ from kft.recipe import Recipe
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-TASK_PAGES = sorted((ROOT / "docs" / "tasks").glob("*.md"))
+TASK_PAGES = [*sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "docs" / "slices.md"]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 SECTIONS = [pytest.param("Rows in memory", marks=pytest.mark.slow), "When something is wrong"]
 PORT = "8501"
@@ -154,7 +154,7 @@ def test_the_benchmark_examples_run(shell, port, tiny_preset):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", TASK_PAGES, ids=lambda path: path.stem)
-def test_the_examples_of_a_task_run(path, shell, port):
+def test_the_examples_of_a_page_run(path, shell, port):
     blocks = list(read_blocks(page=path.read_text(encoding="utf-8")))
     assert {block.language for block in blocks} == {"python", "console"}
     run(blocks, shell, port)

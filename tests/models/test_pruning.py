@@ -159,6 +159,8 @@ def test_a_fit_keeps_the_pieces_of_its_rows(message_rows, quick, tiny_bert, tmp_
     knobs.pop("quiet")
     forecast = kft.plan(message_rows, prune_vocabulary=True, **knobs)
     assert any(note.startswith("prune_vocabulary") for note in forecast.notes)
+    rates = [kft.plan(message_rows, prune_vocabulary=p, **{**knobs, "learning_rate": "auto"}) for p in (True, False)]
+    assert rates[0].learning_rate == rates[1].learning_rate
 
 
 @pytest.mark.parametrize(
