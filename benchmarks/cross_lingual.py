@@ -2,8 +2,8 @@
 
     python benchmarks/cross_lingual.py PRESET DATA [--train eng_Latn] [--transfer full] [--epochs 5] [--seeds 0 1 2]
 
-DATA is a directory with a folder for each language, as that of SIB-200 (https://github.com/dadelani/sib-200): train.tsv,
-dev.tsv and test.tsv with the columns `category` and `text`. All languages that have a test.tsv are scored. Prints a line
+DATA is a directory with a folder for each language, as SIB-200 is (https://github.com/dadelani/sib-200): train.tsv,
+dev.tsv and test.tsv with the columns `category` and `text`. Each language that has a test.tsv is scored. Prints a line
 for each seed and vocabulary: parameters of the backbone, seconds of training, the accuracy of the language that was
 trained on, the mean over the others, and the worst. With an adapter the whole vocabulary alone is measured.
 """
