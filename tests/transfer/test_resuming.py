@@ -46,3 +46,13 @@ def test_so_it_is_where_what_the_frozen_layers_give_is_computed_again(
     told = runpy.run_path(str(SCRIPT))["compared"](message_rows, tiny_preset, tmp_path, transfer)
     assert "stopped at step" in told["stopped"]
     assert told["same_history"] and told["differ"] == []
+
+
+@pytest.mark.slow
+def test_so_it_is_with_a_pruned_vocabulary(message_rows, tiny_bert, tmp_path):
+    preset = tiny_bert(tmp_path / "preset", *(f"word{number}" for number in range(50)))
+    (tmp_path / "runs").mkdir()
+    compared = runpy.run_path(str(SCRIPT))["compared"]
+    told = compared(message_rows, preset, tmp_path / "runs", "full", prune_vocabulary=True)
+    assert "stopped at step" in told["stopped"]
+    assert told["same_history"] and told["differ"] == []
