@@ -1,6 +1,6 @@
 """What a multilingual preset that learns from one language scores on others, whole and with a pruned vocabulary.
 
-    python benchmarks/cross_lingual.py PRESET DATA [--train eng_Latn] [--transfer full] [--epochs 5] [--seeds 0 1 2]
+    python benchmarks/cross_lingual.py PRESET DATA [--train eng_Latn] [--transfer full] [--seeds 0 1 2]
 
 DATA is a directory with a folder for each language, as SIB-200 is (https://github.com/dadelani/sib-200): train.tsv,
 dev.tsv and test.tsv with the columns `category` and `text`. Each language that has a test.tsv is scored. Prints a line
@@ -32,12 +32,14 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--train", default="eng_Latn")
     parser.add_argument("--transfer", default="full")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
     own = asked.data / asked.train
     test = [row for path in sorted(asked.data.glob("*/test.tsv")) for row in rows_of(path.parent, "test")]
     knobs = {"text": "text", "label": "category", "preset": asked.preset, "transfer": asked.transfer, "quiet": True}
+    knobs["learning_rate"] = asked.learning_rate
     vocabularies = (False,) if strategies.is_small(asked.transfer) else (False, True)
     for seed in asked.seeds:
         for is_pruned in vocabularies:

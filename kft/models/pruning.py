@@ -13,21 +13,26 @@ Reference:
 
 from __future__ import annotations
 
+import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 from keras_hub.tokenizers import BytePairTokenizer, SentencePieceTokenizer, WordPieceTokenizer
 from sentencepiece import sentencepiece_model_pb2
 
 from kft.errors import PresetError
+from kft.models import xlnet
 from kft.text import rules
 from kft.text.unknown import unknown_id
 
 UNIGRAM, NORMAL = 1, 1  # of sentencepiece_model.proto: TrainerSpec.ModelType and SentencePiece.Type
+PROBED = 8
+"""Tokens of the row that a backbone is compared by; all have so many positions."""
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 """What SentencePiece writes for a space."""
 
@@ -75,9 +80,10 @@ def pruned_backbone(backbone: Any, order: np.ndarray) -> Any:
         order: For each token of the new one, the row that it had.
 
     Raises:
-        PresetError: A backbone whose weights do not follow the size of its vocabulary.
+        PresetError: A backbone whose weights do not follow the size of its vocabulary, or that gives something else
+            with a smaller one.
     """
-    config = backbone.get_config()
+    config = _settings_of(backbone)
     size_name = next((name for name in ("vocabulary_size", "vocab_size") if isinstance(config.get(name), int)), None)
     if size_name is None:
         raise _refused(backbone, "it says nothing of the size of its vocabulary")
@@ -93,7 +99,27 @@ def pruned_backbone(backbone: Any, order: np.ndarray) -> Any:
         if values.shape != shape:
             raise _refused(backbone, f"{old.path} has shape {tuple(old.shape)}, which cannot become {shape}")
         new.assign(values)
+    xlnet.mend(made)
+    ids = np.arange(min(len(order), PROBED))[None]
+    for new, old in zip(_outputs(made, ids), _outputs(backbone, order[ids]), strict=True):
+        if not np.array_equal(new, old):
+            raise _refused(backbone, "it gives other outputs with a smaller vocabulary")
     return made
+
+
+def _settings_of(backbone: Any) -> dict[str, Any]:
+    """What makes the backbone anew, those settings included that KerasHub leaves out, such as Llama's tied weights."""
+    config, parameters = backbone.get_config(), inspect.signature(type(backbone).__init__).parameters
+    further = [name for name in parameters if name not in config and name not in ("self", "dtype", "kwargs")]
+    return {**config, **{name: getattr(backbone, name) for name in further if hasattr(backbone, name)}}
+
+
+def _outputs(backbone: Any, ids: np.ndarray) -> list[np.ndarray]:
+    """What a backbone gives for a row of tokens."""
+    values = {"token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids)}
+    inputs = {name: next(v for suffix, v in values.items() if name.endswith(suffix)) for name in backbone.input}
+    found = backbone({name: value.astype("int32") for name, value in inputs.items()}, training=False)
+    return [keras.ops.convert_to_numpy(keras.ops.cast(each, "float32")) for each in keras.tree.flatten(found)]
 
 
 def _refused(owner: Any, why: str) -> PresetError:

@@ -183,3 +183,41 @@ def test_a_pruned_run_is_exported_through_its_gates(message_rows, quick, tiny_be
     knobs = {**quick, "preset": preset, "text": "text", "label": "topic", "max_steps": 2}
     run = kft.fit(message_rows, prune_vocabulary=True, out=str(tmp_path / "run"), **knobs)
     assert (run.export(tmp_path / "model") / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_output_layers_have_the_logits_of_the_kept_pieces(is_tied):
+    size = {"num_layers": 1, "num_query_heads": 2, "num_key_value_heads": 1, "hidden_dim": 8, "intermediate_dim": 16}
+    backbone = keras_hub.models.LlamaBackbone(vocabulary_size=20, tie_word_embeddings=is_tied, **size)
+    order = np.array([0, 3, 7, 19])
+    cut = pruning.pruned_backbone(backbone, order)
+    logits = []
+    for model, ids in ((backbone, order), (cut, np.arange(4))):
+        inputs = {"token_ids": ids[None], "padding_mask": np.ones((1, 4), "int32")}
+        logits.append(np.asarray(model.token_embedding(model(inputs), reverse=True)))
+    assert logits[1].shape[-1] == 4
+    np.testing.assert_allclose(logits[1], logits[0][..., order], atol=1e-6)
+
+
+def test_a_decoder_that_is_pruned_responds_with_the_pieces_that_it_has(tmp_path, quick):
+    letters = keras_hub.tokenizers.GPT2Tokenizer(
+        vocabulary={piece: i for i, piece in enumerate(["<|endoftext|>", *_bytes(), "th", "Ġth", "Ġthe", "at"])},
+        merges=["t h", "Ġ th", "Ġth e", "a t"],
+    )
+    size = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16, "max_sequence_length": 64}
+    keras_hub.models.GPT2Backbone(vocabulary_size=letters.vocabulary_size(), **size).save_to_preset(str(tmp_path))
+    letters.save_to_preset(str(tmp_path))
+    rows = [{"prompt": "is the tea hot", "response": "the tea is"}, {"prompt": "who", "response": "the soup"}] * 4
+    knobs = {**quick, "preset": str(tmp_path), "max_new_tokens": 4, "max_steps": 1, "validation": 0}
+    run = kft.fit(rows, task="generate", prune_vocabulary=True, out=str(tmp_path / "run"), **knobs)
+    tokenizer = run.model.preprocessor.tokenizer
+    assert "Ġthe" in tokenizer.vocabulary and "at" not in tokenizer.vocabulary
+    assert len(tokenizer.vocabulary) == letters.vocabulary_size() - 1
+    assert isinstance(run.predict("who")[0]["text"], str)
+
+
+def _bytes():
+    """What byte-level BPE writes for each byte."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = (chr(256 + number) for number in range(256))
+    return [chr(byte) if byte in plain else next(others) for byte in range(256)]
