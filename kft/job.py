@@ -192,7 +192,9 @@ def build(
         )
     preset = _preset(recipe, data)
     with chosen.scope(), devices.memory_errors(lambda: f"{recipe.preset} and its optimizer do not fit into memory"):
-        pruned = kept_pieces.pruned(recipe, data, preset, chosen.precision) if recipe.prune_vocabulary else None
+        pruned = None
+        if recipe.prune_vocabulary:
+            pruned = kept_pieces.pruned(recipe, data, preset, chosen.precision, [one.name for one in earlier])
         preset = pruned.preset if pruned else preset
         model = data.problem.build.model(preset, max_length=tokenise.LONGEST, dtype=chosen.precision, seed=recipe.seed)
         num_parameters = pruned.num_parameters if pruned else presets.count_parameters(model.backbone)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,27 @@ class Pruned:
                     )
 
 
-def pruned(recipe: Recipe, data: Dataset, preset: Preset, dtype: str) -> Pruned:
+def pruned(recipe: Recipe, data: Dataset, preset: Preset, dtype: str, earlier: Sequence[str] = ()) -> Pruned:
     """The preset with the pieces that all rows and the texts of `prune_vocabulary` need.
 
+    Args:
+        recipe: The knobs.
+        data: The rows.
+        preset: The whole preset.
+        dtype: Precision policy.
+        earlier: The names of earlier tasks that the run is to keep.
+
     Raises:
-        RecipeError: A transfer whose runs hold a delta on the whole preset; the file of texts cannot be read.
+        RecipeError: A transfer whose runs hold a delta on the whole preset; earlier tasks, whose texts the pieces are
+            not kept for; the file of texts cannot be read.
         PresetError: The vocabulary cannot be cut exactly.
     """
+    if earlier:
+        raise RecipeError(
+            f"prune_vocabulary: found {recipe.prune_vocabulary!r} with earlier tasks, whose texts need pieces of their "
+            f"own: {', '.join(earlier)}. Leave it out, or begin with the preset alone: that of a run is in its folder "
+            "preset."
+        )
     if strategies.is_small(recipe.transfer):
         raise RecipeError(
             f"prune_vocabulary: found {recipe.prune_vocabulary!r} with transfer={recipe.transfer}, whose runs hold "

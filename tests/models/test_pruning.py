@@ -177,6 +177,14 @@ def test_what_cannot_be_pruned_is_refused(message_rows, quick, tmp_path, knobs, 
     assert not (tmp_path / "run").exists()
 
 
+def test_earlier_tasks_are_refused(message_rows, quick, topic_run, tmp_path):
+    knobs = {**quick, "preset": str(topic_run.path), "text": "text", "label": "urgency", "max_steps": 1}
+    with pytest.raises(RecipeError, match="with earlier tasks, whose texts need pieces of their own"):
+        kft.fit(message_rows, prune_vocabulary=True, out=str(tmp_path / "run"), **knobs)
+    knobs["preset"] = str(topic_run.path / "preset")
+    assert kft.fit(message_rows, prune_vocabulary=True, out=str(tmp_path / "run"), **knobs).path.is_dir()
+
+
 @pytest.mark.slow
 def test_a_pruned_run_is_exported_through_its_gates(message_rows, quick, tiny_bert, tmp_path):
     preset = tiny_bert(tmp_path / "preset", *(f"word{number}" for number in range(50)))
