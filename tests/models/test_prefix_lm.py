@@ -75,6 +75,16 @@ def test_responses_are_those_of_whole_passes(model, decoding):
         assert len(set(texts)) > 1 and any(texts)
 
 
+@pytest.mark.parametrize("decoding", generators.DRAWN)
+def test_drawn_responses_begin_anew_with_their_seed(model, decoding):
+    settings = {**SETTINGS, "decoding": decoding, "temperature": 2.0}
+    first, second, other = (
+        np.asarray(generators.respond(model, {**settings, "seed": seed})([PROMPTS])["text"]).tolist()
+        for seed in (1, 1, 2)
+    )
+    assert first == second != other
+
+
 def test_responses_are_learnt_saved_and_opened(quick, tiny_preset, tmp_path):
     rows = [{"prompt": "the parcel", "response": "is late"}, {"prompt": "the lamp", "response": "was not good"}]
     knobs = {**quick, "preset": tiny_preset, "max_new_tokens": 6, "learning_rate": 1e-2}
