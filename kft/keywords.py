@@ -65,6 +65,7 @@ class SharedKnobs(TypedDict, total=False):
     # Classes
     min_class_rows: int
     label_smoothing: float
+    focal_gamma: float
     class_weights: Literal["balanced"] | Mapping[str, float] | Mapping[int, float] | Mapping[float, float] | None
 
     # Vectors of texts

@@ -95,6 +95,13 @@ class ClassKnobs(Section):
     label_smoothing: float = classes(
         0.0, "Share of the target spread evenly over the classes.", tasks=("classify", "relate"), ge=0, lt=1
     )
+    focal_gamma: float = classes(
+        0.0,
+        "Focal loss: each loss is multiplied by (1 - probability of the truth) to this power; 0 for none.",
+        tasks=("classify", "multilabel", "relate"),
+        ge=0,
+        allow_inf_nan=False,
+    )
     class_weights: Literal["balanced"] | dict[str, float] | None = classes(
         None,
         "Weight of each class in the loss, beside the mean weight of the training rows: balanced "

@@ -113,7 +113,7 @@ def seen_by_all(parts: Mapping[str, Table], name: str | None) -> dict[str, Table
 
 def _of_others(recipe: Recipe) -> Recipe:
     """The recipe without what is said of the classes of the task's own head."""
-    return recipe.model_copy(update={"class_weights": None, "label_smoothing": 0.0})
+    return recipe.model_copy(update={"class_weights": None, "label_smoothing": 0.0, "focal_gamma": 0.0})
 
 
 def _schema(task: Task, others: Mapping[str, Task]) -> Schema:

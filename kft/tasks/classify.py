@@ -82,11 +82,13 @@ def build_of(num_outputs: int) -> Build:
     )
 
 
-def objective_of(label_smoothing: float = 0.0, by_class: list[float] | None = None) -> Objective:
-    """Cross-entropy of the `logits` and the class ids, rows weighing as their classes do."""
+def objective_of(
+    label_smoothing: float = 0.0, by_class: list[float] | None = None, focal_gamma: float = 0.0
+) -> Objective:
+    """Cross-entropy, or focal loss, of the `logits` and the class ids, rows weighing as their classes do."""
 
     def loss(outputs: Any, targets: Any) -> Any:
-        return row_losses.crossentropy(outputs["logits"], targets["label"], label_smoothing)
+        return row_losses.crossentropy(outputs["logits"], targets["label"], label_smoothing, focal_gamma)
 
     row_weights = ones if by_class is None else partial(weights_of, by_class)
     return Objective((Term("label", loss, row_weights=row_weights),))
@@ -131,7 +133,7 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
         SCHEMA,
         Examples(tokens.encode, targets_of(names)),
         build_of(len(names)),
-        objective_of(recipe.label_smoothing, labels.get("class_weights")),
+        objective_of(recipe.label_smoothing, labels.get("class_weights"), recipe.focal_gamma),
         predictor_of(names),
         evaluator_of(names),
     )

@@ -54,9 +54,13 @@ def sets_of(table: Table, names: list[str]) -> np.ndarray:
     return sets
 
 
-def loss(outputs: Any, targets: Any) -> Any:
-    """Binary cross-entropy of each label."""
-    return row_losses.binary_crossentropy(outputs["logits"], targets["labels"])
+def objective_of(focal_gamma: float) -> Objective:
+    """Binary cross-entropy, or focal loss, of each label."""
+
+    def loss(outputs: Any, targets: Any) -> Any:
+        return row_losses.binary_crossentropy(outputs["logits"], targets["labels"], focal_gamma)
+
+    return Objective((Term("labels", loss),))
 
 
 def evaluator_of(labels: Labels) -> Evaluator:
@@ -93,7 +97,7 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
         SCHEMA,
         Examples(tokens.encode, lambda table, store: {"labels": sets_of(table, names)}),
         build_of(len(names)),
-        Objective((Term("labels", loss),)),
+        objective_of(recipe.focal_gamma),
         Forward(
             lambda outputs, extras, texts: decode.label_sets(outputs["logits"], names, thresholds),
             {"scores": names},
