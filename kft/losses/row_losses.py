@@ -10,11 +10,11 @@ SMALLEST = 1e-7  # of what is raised to a power: about the step of float32 at 1
 
 
 def crossentropy(logits: Any, labels: Any, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> Any:
-    """Cross-entropy of logits against class ids: `(rows,)`.
+    """Cross-entropy of logits against class ids: `(rows,)`, or of each token `(rows, tokens)`.
 
     Args:
-        logits: `(rows, classes)`.
-        labels: `(rows,)` class ids.
+        logits: `(rows, classes)`, or `(rows, tokens, classes)`.
+        labels: Class ids, of the same shape without its last axis.
         label_smoothing: Share of each target that is spread evenly over all classes.
         focal_gamma: The part of each class is multiplied by (1 - its probability) to this power; 0 for none.
 

@@ -7,23 +7,24 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from kft.losses import row_losses
+
 IGNORED = -1
 """The target of tokens that do not count."""
 IMPOSSIBLE = -1e9
 
 
-def tag_crossentropy(logits: Any, tags: Any) -> Any:
+def tag_crossentropy(logits: Any, tags: Any, focal_gamma: float = 0.0) -> Any:
     """Mean cross-entropy of a row's tokens that have a class: `(rows,)`.
 
     Args:
         logits: `(rows, tokens, classes)`.
         tags: `(rows, tokens)` class ids; -1 for tokens that do not count.
+        focal_gamma: As of `row_losses.crossentropy`.
     """
-    logits = ops.cast(logits, "float32")
     targets = ops.cast(tags, "int32")
     is_read = ops.cast(targets >= 0, "float32")
-    log_probs = ops.log_softmax(logits, axis=-1)
-    losses = -ops.sum(ops.one_hot(ops.maximum(targets, 0), logits.shape[-1]) * log_probs, axis=-1)
+    losses = row_losses.crossentropy(logits, ops.maximum(targets, 0), focal_gamma=focal_gamma)
     return ops.sum(losses * is_read, axis=-1) / ops.maximum(ops.sum(is_read, axis=-1), 1.0)
 
 

@@ -98,7 +98,7 @@ class ClassKnobs(Section):
     focal_gamma: float = classes(
         0.0,
         "Focal loss: each loss is multiplied by (1 - probability of the truth) to this power; 0 for none.",
-        tasks=("classify", "multilabel", "relate"),
+        tasks=("classify", "multilabel", "relate", "tag"),
         ge=0,
         allow_inf_nan=False,
     )

@@ -193,9 +193,13 @@ def _gold(table: Table) -> Iterator[list[Span]]:
         yield [(span["start"], span["end"], span["label"]) for span in row]
 
 
-def loss(outputs: Any, targets: Any) -> Any:
-    """Cross-entropy over the words."""
-    return tag_crossentropy(outputs["logits"], targets["tags"])
+def objective_of(focal_gamma: float) -> Objective:
+    """Cross-entropy, or focal loss, over the words."""
+
+    def loss(outputs: Any, targets: Any) -> Any:
+        return tag_crossentropy(outputs["logits"], targets["tags"], focal_gamma)
+
+    return Objective((Term("tags", loss, count=num_tokens("tags")),))
 
 
 def answers_of(labels: Labels, logits: Any, extras: Mapping[str, Any], texts: Any) -> dict[str, Any]:
@@ -257,7 +261,7 @@ def restore(labels: Labels, recipe: Recipe) -> Problem:
         SCHEMA,
         examples_of(labels),
         Build(partial(heads.token_model, num_outputs=num_classes), widths={"logits": num_classes}),
-        Objective((Term("tags", loss, count=num_tokens("tags")),)),
+        objective_of(recipe.focal_gamma),
         Forward(lambda outputs, extras, texts: answers_of(labels, outputs["logits"], extras, texts)),
         Evaluator(metric_names(labels), BEST_BY, of_answers=partial(scored, labels), view=view),
     )

@@ -5,6 +5,7 @@ import pytest
 import kft
 from kft.errors import RecipeError
 from kft.losses import row_losses
+from kft.tasks import tag
 from kft.tasks.classify import CLASSIFY
 from kft.tasks.multilabel import MULTILABEL
 
@@ -33,6 +34,14 @@ def test_focal_loss_of_labels_is_the_papers():
     np.testing.assert_allclose(np.asarray(losses), -((1 - right) ** 2 * np.log(right)).sum(axis=1), rtol=1e-5)
 
 
+def test_focal_loss_of_words_is_the_mean_of_those_that_have_a_tag():
+    recipe = kft.Recipe.of(task="tag", focal_gamma=2.0)
+    (term,) = tag.objective_of(recipe.focal_gamma).terms
+    losses = term.of_rows({"logits": LOGITS[None].repeat(2, axis=0)}, {"tags": np.array([[0, 2], [-1, 2]])}, np.ones(2))
+    each = [-((1 - PROBS[row, i]) ** 2) * np.log(PROBS[row, i]) for row, i in ((0, 0), (1, 2))]
+    np.testing.assert_allclose(np.asarray(losses), [np.mean(each), each[1]], rtol=1e-5)
+
+
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_the_gradient_of_focal_loss_is_finite_where_a_probability_is_one(gamma):
     tf = pytest.importorskip("tensorflow")
@@ -48,5 +57,7 @@ def test_the_gradient_of_focal_loss_is_finite_where_a_probability_is_one(gamma):
 
 
 def test_focal_loss_is_refused_where_no_classes_are_told_apart():
-    with pytest.raises(RecipeError, match="focal_gamma is for task classify, multilabel and relate, not for regress"):
+    with pytest.raises(
+        RecipeError, match="focal_gamma is for task classify, multilabel, relate and tag, not for regress"
+    ):
         kft.check([{"text": "a", "label": 1.0}] * 9, task="regress", focal_gamma=2.0)
